@@ -1,0 +1,1 @@
+"""Speaks HTTP: parse → service → present. The only door to aiohttp; knows no SQL, no Redis, no Prometheus."""

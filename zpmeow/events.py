@@ -1,0 +1,204 @@
+"""Every fact that someone outside may want to observe, as a small slotted class.
+
+The code makes events and calls one `Observer`; `telemetry/` turns them into metrics and log lines.
+No event holds a key, a JID, a QR code or a proxy password. Durations are seconds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class LookupOutcome(StrEnum):
+    """How one look-up of one entry in one tier ended. Each look-up has exactly one outcome.
+
+    The one exception: a key of a wrong Redis type reads as MISS and is found CORRUPT by the fill that
+    follows, and counts as both.
+    """
+
+    HIT = "hit"
+    MISS = "miss"
+    STALE = "stale"
+    CORRUPT = "corrupt"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+    BYPASS = "bypass"
+
+
+class LoadOutcome(StrEnum):
+    """How a read that reached the database ended."""
+
+    FOUND = "found"
+    ABSENT = "absent"
+    ERROR = "error"
+
+
+@dataclass(slots=True)
+class CacheLookedUp:
+    """A tier was asked for one entry. `entity` is an Entity's value, or `name` or `key` for a hint."""
+
+    entity: str
+    tier: str
+    outcome: LookupOutcome
+
+
+@dataclass(slots=True)
+class CacheOperated:
+    """A tier finished an operation (get, put, delete, ping), well or not."""
+
+    tier: str
+    operation: str
+    duration_seconds: float
+
+
+@dataclass(slots=True)
+class CorruptEntryFound:
+    """An entry could not be trusted: it was discarded and loaded again. `key` is the cache key, without secrets."""
+
+    key: str
+    reason: str
+
+
+@dataclass(slots=True)
+class SessionRead:
+    """A session was asked for: the records of `session` (its name, or its id) came from the cache or not."""
+
+    session: str
+    from_cache: bool
+
+
+@dataclass(slots=True)
+class CircuitChanged:
+    """The breaker moved between closed, open and half_open, and why."""
+
+    previous: str
+    current: str
+    reason: str
+
+
+@dataclass(slots=True)
+class CacheModeChanged:
+    """An operator's choice (normal, bypass) reached this process."""
+
+    mode: str
+
+
+@dataclass(slots=True)
+class LoadFinished:
+    """The database was asked for one entry."""
+
+    entity: str
+    outcome: LoadOutcome
+
+
+@dataclass(slots=True)
+class LoadCoalesced:
+    """A caller found its load under way and waited for that one."""
+
+    entity: str
+
+
+@dataclass(slots=True)
+class InvalidationSent:
+    """A committed change was sent to the cache.
+
+    `source`: write, retry, operator. `outcome`: applied, superseded, failed.
+    """
+
+    source: str
+    outcome: str
+
+
+@dataclass(slots=True)
+class QueryFinished:
+    """The database finished a query, waiting for a connection included. `outcome`: ok, error, timeout, overloaded."""
+
+    query: str
+    outcome: str
+    duration_seconds: float
+
+
+@dataclass(slots=True)
+class DatabaseReachabilityChanged:
+    """The database came or went; `problem` says why, None when it came."""
+
+    problem: str | None
+
+
+@dataclass(slots=True)
+class RequestStarted:
+    """An HTTP request came in."""
+
+
+@dataclass(slots=True)
+class RequestFinished:
+    """An HTTP request was answered. `route` is the template, never the path; `cache_status` as in the answer."""
+
+    request_id: str
+    method: str
+    route: str
+    status: int
+    duration_seconds: float
+    cache_status: str | None
+
+
+@dataclass(slots=True)
+class RequestCrashed:
+    """A handler raised what nobody expected: the caller got a 500."""
+
+    request_id: str
+    method: str
+    route: str
+    error: BaseException
+
+
+@dataclass(slots=True)
+class BackgroundTaskCrashed:
+    """A task that should never end did; it is started again after a pause."""
+
+    task: str
+    error: BaseException
+
+
+Event = (
+    CacheLookedUp
+    | CacheOperated
+    | CorruptEntryFound
+    | SessionRead
+    | CircuitChanged
+    | CacheModeChanged
+    | LoadFinished
+    | LoadCoalesced
+    | InvalidationSent
+    | QueryFinished
+    | DatabaseReachabilityChanged
+    | RequestStarted
+    | RequestFinished
+    | RequestCrashed
+    | BackgroundTaskCrashed
+)
+
+
+class Observer(Protocol):
+    """Someone who wants to know. Called on the event loop: it must not wait, and must not raise."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Take note of the event."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class Observers:
+    """Several observers as one, called in order."""
+
+    members: Sequence[Observer]
+
+    def __call__(self, event: Event, /) -> None:
+        """Pass the event on to each."""
+        for member in self.members:
+            member(event)
+
+
+def ignore(_event: Event, /) -> None:
+    """Observe nothing."""

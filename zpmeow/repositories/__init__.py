@@ -1,0 +1,1 @@
+"""What of the domain is cached and how: keys, policies, bytes ↔ records, and the cached repository."""

@@ -1,0 +1,1 @@
+"""Turns events into metrics and log lines. The only door to prometheus_client."""
