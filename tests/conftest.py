@@ -1,0 +1,81 @@
+"""Real servers for every test that asks for one; the tests of a session share one of each unless they break it."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.postgres_server import PostgresInstallation, PostgresServer
+from tests.servers.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def shared_redis_server() -> Iterator[RedisServer]:
+    """One Redis for the whole session; tests ask for `redis_server`, which is this one, emptied."""
+    server = RedisServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def redis_server(shared_redis_server: RedisServer) -> RedisServer:
+    """The session's Redis without a key or a script; not to be killed, paused or configured."""
+    shared_redis_server.flush()
+    return shared_redis_server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis of this test alone, which may do to it what it likes."""
+    server = RedisServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_installation() -> Iterator[PostgresInstallation]:
+    """The programs of PostgreSQL, readable for the user that they run as."""
+    installation = PostgresInstallation()
+    try:
+        yield installation
+    finally:
+        installation.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_installation: PostgresInstallation) -> Iterator[PostgresServer]:
+    """One PostgreSQL for the whole session; not to be killed or paused."""
+    server = PostgresServer(installation=postgres_installation)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A fresh, empty database of this test alone on the session's server."""
+    name = f"test_{uuid.uuid4().hex}"
+    url = postgres_server.create_database(name)
+    try:
+        yield url
+    finally:
+        postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def own_postgres(postgres_installation: PostgresInstallation) -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test alone, which may do to it what it likes."""
+    server = PostgresServer(installation=postgres_installation)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
