@@ -159,6 +159,10 @@ class SessionRepository(SessionReader, Protocol):
         """
         ...
 
+    async def recent(self, limit: int) -> Sequence[Snapshot]:
+        """Return up to `limit` sessions with all four records, the most recently changed first. Asks the database."""
+        ...
+
 
 class Health(Protocol):
     """Tells whether something this service stands on works."""

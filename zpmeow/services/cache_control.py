@@ -65,7 +65,7 @@ class SessionCache(Protocol):
 class CacheControl:
     """The operator's hand on the cache."""
 
-    def __init__(  # noqa: PLR0913  (one port each; keyword-only)
+    def __init__(
         self,
         *,
         cache: CacheInspection | None,

@@ -1,0 +1,88 @@
+"""Brings committed changes to the tier, and remembers them until they are there.
+
+change ── raise the floor ── note as unsent ── put_many ──→ confirmed: strike out
+             (no await up to here)                └── error, timeout, cancelled: stays noted
+                                                          └── flush: every half second while the
+                                                              breaker is closed, and before it closes
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from zpmeow.cache.errors import CacheError
+from zpmeow.cache.floors import Floors
+from zpmeow.cache.tier import CacheTier, PutOutcome
+from zpmeow.cache.unsent import Change, UnsentChanges
+from zpmeow.events import InvalidationSent, Observer
+
+_FLUSH_BATCH = 500  # Changes per round trip: about 5 ms of Redis' time.
+_RETRY_SECONDS = 0.5
+
+
+class ChangePublisher:
+    """Sends changes through a tier; knows what of this process' changes the tier may not have."""
+
+    def __init__(self, *, tier: CacheTier, observer: Observer, floors: Floors, unsent: UnsentChanges) -> None:
+        """Send through `tier`."""
+        self._tier = tier
+        self._observer = observer
+        self._floors = floors
+        self._unsent = unsent
+
+    @property
+    def unsent_count(self) -> int:
+        """How many keys have a committed change that the tier has not confirmed."""
+        return len(self._unsent)
+
+    @property
+    def overflown(self) -> bool:
+        """Whether more was changed than can be remembered: the tier must not be believed for now."""
+        return self._unsent.overflown or self._floors.overflown
+
+    @property
+    def lost_changes(self) -> bool:
+        """Whether changes were dropped that the tier does not have: only a new epoch mends that."""
+        return self._unsent.overflown
+
+    def allows(self, key: str, version: int) -> bool:
+        """Tell whether no newer version of the key is known here."""
+        return self._floors.allows(key, version) and self._unsent.allows(key, version)
+
+    async def send(self, changes: Sequence[Change], *, source: str) -> None:
+        """Send committed changes once; what the tier does not confirm is sent again by `flush`.
+
+        Raises no CacheError. From the moment it is called, `allows` knows of the changes.
+        """
+        for change in changes:
+            self._floors.raise_to(change.entry.key, change.version)
+        self._unsent.note(changes)
+        try:
+            await self._put(self._tier, changes, source=source)
+        except CacheError:
+            for _ in changes:
+                self._observer(InvalidationSent(source, "failed"))
+
+    async def flush(self, tier: CacheTier | None = None) -> None:
+        """Send all that is unsent, oldest first, through `tier` if given. Raises CacheError."""
+        while changes := self._unsent.oldest(_FLUSH_BATCH):
+            await self._put(tier or self._tier, changes, source="retry")
+
+    async def run(self, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Flush for ever, whenever the tier takes calls."""
+        while True:
+            await sleep(_RETRY_SECONDS)
+            try:
+                await self.flush()
+            except CacheError:
+                continue  # Not now: counted by the tier; the changes stay noted.
+
+    def forget(self) -> None:
+        """A new epoch has begun: what was not sent is void like everything in the tier."""
+        self._unsent.clear()
+
+    async def _put(self, tier: CacheTier, changes: Sequence[Change], *, source: str) -> None:
+        outcomes = await tier.put_many([change.entry for change in changes])
+        self._unsent.strike(changes)
+        for outcome in outcomes:
+            superseded = outcome is PutOutcome.SUPERSEDED
+            self._observer(InvalidationSent(source, "superseded" if superseded else "applied"))

@@ -1,0 +1,73 @@
+"""One load per key at a time: callers that come while it is under way wait for that one.
+
+The load runs in a task of its own. A caller that goes away cancels neither the load nor the other
+callers; a load that nobody waits for any more still ends, and its failure is not reported as unhandled.
+(The idea: Go's x/sync/singleflight. Unlike there, one flight may carry several keys.)
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class SingleFlight(Generic[K, V]):
+    """Coalesces loads by key."""
+
+    def __init__(self, *, on_coalesced: Callable[[K], None]) -> None:
+        """Call `on_coalesced` for each key that a caller finds under way."""
+        self._on_coalesced = on_coalesced
+        self._flights: dict[K, asyncio.Task[Mapping[K, V]]] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """How many keys are being loaded now."""
+        return len(self._flights)
+
+    async def load(self, keys: Sequence[K], load: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> dict[K, V]:
+        """Return what `load` finds for the keys, joining the flights that are under way.
+
+        Raises what the loads raise. After a cancellation the loads go on.
+        """
+        joined: dict[asyncio.Task[Mapping[K, V]], list[K]] = {}
+        rest = []
+        for key in keys:
+            flight = self._flights.get(key)
+            if flight is None:
+                rest.append(key)
+            else:
+                joined.setdefault(flight, []).append(key)
+                self._on_coalesced(key)
+        if rest:
+            joined[self._start(rest, load)] = rest
+        found: dict[K, V] = {}
+        for flight, wanted in joined.items():
+            values = await asyncio.shield(flight)
+            found.update((key, values[key]) for key in wanted if key in values)
+        return found
+
+    async def close(self) -> None:
+        """Wait for the flights under way; their deadlines bound this."""
+        if self._flights:
+            await asyncio.wait(set(self._flights.values()))
+
+    def _start(
+        self, keys: list[K], load: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]
+    ) -> asyncio.Task[Mapping[K, V]]:
+        async def fly() -> Mapping[K, V]:
+            return await load(keys)
+
+        task = asyncio.get_running_loop().create_task(fly())
+        for key in keys:
+            self._flights[key] = task
+        task.add_done_callback(lambda _done: self._land(keys, task))
+        return task
+
+    def _land(self, keys: list[K], task: asyncio.Task[Mapping[K, V]]) -> None:
+        for key in keys:
+            if self._flights.get(key) is task:
+                del self._flights[key]
+        if not task.cancelled():
+            task.exception()  # Marks a failure as seen, for the case that every caller has gone away.

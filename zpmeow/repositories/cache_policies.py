@@ -1,0 +1,95 @@
+"""What of a session is cached, under which keys, and for how long.
+
+| entity     | key                      | fresh   | stale, with the database away |
+| ---------- | ------------------------ | ------- | ----------------------------- |
+| session    | `zpmeow:{<id>}:session`  | 24 h    | 24 h more                     |
+| status     | `zpmeow:{<id>}:status`   | 5 min   | 24 h more                     |
+| qr         | `zpmeow:{<id>}:qr`       | 60 s, never past the code's own expiry | never |
+| credential | `zpmeow:{<id>}:credential` | 6 h   | never                         |
+| name       | `zpmeow:name:<name>`     | 24 h, a hint: only the id | verified against the session |
+| key        | `zpmeow:key:<sha256>`    | 24 h, a hint: only the id | verified against the session |
+
+The lifetimes are the defaults of the settings. The braces are a hash tag: all keys of a session stand
+in one slot of a Redis Cluster.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from zpmeow.cache.policy import EntryKey, EntryPolicy, HintKey, HintPolicy
+from zpmeow.domain.records import Entity
+from zpmeow.domain.references import ByKeyHash, ByName
+from zpmeow.repositories import record_codec
+
+_STALE_SECONDS = 24 * 3600.0
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class CacheLifetimes:
+    """How long each entity stays fresh, in seconds; `stale_if_error` allows the last column of the table."""
+
+    session_seconds: float
+    status_seconds: float
+    qr_seconds: float
+    credential_seconds: float
+    stale_if_error: bool
+
+
+class CachePolicies:
+    """The table above, as keys."""
+
+    def __init__(self, lifetimes: CacheLifetimes) -> None:
+        """Make the policies for these lifetimes."""
+        stale_seconds = _STALE_SECONDS if lifetimes.stale_if_error else 0.0
+        self._policies = {
+            Entity.SESSION: EntryPolicy(
+                entity=Entity.SESSION,
+                kind=1,
+                schema=1,
+                fresh_seconds=lifetimes.session_seconds,
+                stale_seconds=stale_seconds,
+                encode=record_codec.encode_session,
+                decode=record_codec.decode_session,
+            ),
+            Entity.STATUS: EntryPolicy(
+                entity=Entity.STATUS,
+                kind=2,
+                schema=1,
+                fresh_seconds=lifetimes.status_seconds,
+                stale_seconds=stale_seconds,
+                encode=record_codec.encode_status,
+                decode=record_codec.decode_status,
+            ),
+            Entity.QR: EntryPolicy(
+                entity=Entity.QR,
+                kind=3,
+                schema=1,
+                fresh_seconds=lifetimes.qr_seconds,
+                stale_seconds=0.0,
+                encode=record_codec.encode_qr,
+                decode=record_codec.decode_qr,
+            ),
+            Entity.CREDENTIAL: EntryPolicy(
+                entity=Entity.CREDENTIAL,
+                kind=4,
+                schema=1,
+                fresh_seconds=lifetimes.credential_seconds,
+                stale_seconds=0.0,
+                encode=record_codec.encode_credential,
+                decode=record_codec.decode_credential,
+            ),
+        }
+        self._name_policy = HintPolicy(entity="name", lifetime_seconds=lifetimes.session_seconds)
+        self._key_policy = HintPolicy(entity="key", lifetime_seconds=lifetimes.session_seconds)
+
+    def entry_key(self, session_id: UUID, entity: Entity) -> EntryKey:
+        """Return where a record of the session is cached."""
+        return EntryKey(f"zpmeow:{{{session_id}}}:{entity}", self._policies[entity])
+
+    def hint_key(self, reference: ByName | ByKeyHash) -> HintKey:
+        """Return where the id of a named or keyed session is cached."""
+        match reference:
+            case ByName(name):
+                return HintKey(f"zpmeow:name:{name}", self._name_policy)
+            case ByKeyHash(key_hash):
+                return HintKey(f"zpmeow:key:{key_hash.hex()}", self._key_policy)

@@ -1,0 +1,329 @@
+"""The sessions behind the cache: a `SessionRepository` over another one, which is the truth.
+
+    find by id            one MGET for all records; what is missing is loaded by one query
+    find by name or key   the hint says the id; the record that it leads to must have that very name or
+                          key, else the hint is dropped and the truth is asked, by one query
+    write                 the truth first; then the changed records go to the cache, set-if-newer
+
+A write goes on when its caller goes away, so that no commit is left without its word to the cache. When
+the truth breaks off in a write, nobody knows whether it happened: `Reconciler` finds out.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from typing_extensions import override
+
+from zpmeow.cache.policy import Answer, EntryKey, Loaded, Origin
+from zpmeow.cache.single_flight import SingleFlight
+from zpmeow.cache.tiered_cache import TieredCache
+from zpmeow.domain.api_key import same_secret
+from zpmeow.domain.errors import DatabaseUnavailable
+from zpmeow.domain.ports import Clock, NewSession, Page, Removal, SessionChanges, SessionRepository
+from zpmeow.domain.records import (
+    Entity,
+    QrRecord,
+    ReadSource,
+    Record,
+    SessionRecord,
+    SessionStatus,
+    Snapshot,
+    StatusRecord,
+)
+from zpmeow.domain.references import ById, ByKeyHash, ByName, SessionReference, parse_uuid
+from zpmeow.domain.transitions import StatusChange
+from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, Observer, SessionRead
+from zpmeow.repositories.cache_policies import CachePolicies
+from zpmeow.repositories.reconciler import Reconciler
+from zpmeow.repositories.uninterrupted import Uninterrupted
+
+ALL_ENTITIES = frozenset(Entity)
+_NEVER_AGAIN = 2**63 - 1  # Above every version: the id of a removed session is never used again.
+_MAX_LOADS = 3  # A load older than a change known here is repeated; the second begins after that change.
+
+W = TypeVar("W")
+
+_SOURCES = {
+    Origin.TIER: ReadSource.REDIS,
+    Origin.LOAD_AFTER_MISS: ReadSource.MISS,
+    Origin.LOAD_AFTER_BYPASS: ReadSource.BYPASS,
+    Origin.STALE: ReadSource.STALE,
+}
+_BADNESS = {source: badness for badness, source in enumerate(ReadSource)}
+
+Hinted = ByName | ByKeyHash
+
+
+class CachedSessionRepository(SessionRepository):
+    """Reads through the cache, writes to the truth and on to the cache."""
+
+    def __init__(
+        self, *, truth: SessionRepository, cache: TieredCache, policies: CachePolicies, clock: Clock, observer: Observer
+    ) -> None:
+        """Stand before `truth`."""
+        self._truth = truth
+        self._cache = cache
+        self._policies = policies
+        self._clock = clock
+        self._observer = observer
+        self._writes = Uninterrupted()
+        self._reconciler = Reconciler(find=self._find_in_truth, found=self._publish, gone=self._removed)
+        self._loads: SingleFlight[tuple[Hinted, frozenset[Entity]], Snapshot] = SingleFlight(
+            on_coalesced=lambda load: observer(LoadCoalesced(policies.hint_key(load[0]).policy.entity))
+        )
+
+    @override
+    async def find(
+        self, reference: SessionReference, entities: frozenset[Entity], *, with_secrets: bool = False
+    ) -> Snapshot | None:
+        wanted = entities | {Entity.SESSION}
+        if with_secrets:
+            return await self._truth.find(reference, wanted, with_secrets=True)
+        if isinstance(reference, ById):
+            snapshot = await self._find_by_id(reference.id, wanted, may_be_stale=True)
+        else:
+            snapshot = await self._find_by_hint(reference, wanted)
+        if snapshot is None:
+            self._observer(SessionRead("unknown", from_cache=False))
+        else:
+            from_cache = snapshot.source not in {ReadSource.MISS, ReadSource.BYPASS}
+            self._observer(SessionRead(snapshot.session.name, from_cache))
+        return snapshot
+
+    @override
+    async def create(self, new: NewSession) -> Snapshot:
+        async def write() -> Snapshot:
+            created = await self._truth.create(new)
+            await self._publish(created)
+            self._leave_hints(created.session)
+            return created
+
+        return await self._writes.run(write)
+
+    @override
+    async def update(self, reference: SessionReference, changes: SessionChanges) -> Snapshot:
+        async def write() -> Snapshot:
+            changed = await self._truth.update(reference, changes)
+            await self._publish(changed)
+            self._leave_hints(changed.session)
+            return changed
+
+        return await self._write(reference, write)
+
+    @override
+    async def delete(self, reference: SessionReference) -> Removal:
+        async def write() -> Removal:
+            removal = await self._truth.delete(reference)
+            await self._cache.remove(list(self._keys(removal.session.id, ALL_ENTITIES).values()), removal.version)
+            return removal
+
+        return await self._write(reference, write)
+
+    @override
+    async def change_status(
+        self, reference: SessionReference, decide: Callable[[StatusRecord], StatusChange]
+    ) -> Snapshot:
+        return await self._write_and_publish(reference, lambda: self._truth.change_status(reference, decide))
+
+    @override
+    async def put_qr(self, reference: SessionReference, code: str, lifetime_seconds: float) -> Snapshot:
+        return await self._write_and_publish(reference, lambda: self._truth.put_qr(reference, code, lifetime_seconds))
+
+    @override
+    async def put_credential(self, reference: SessionReference, device_jid: str) -> Snapshot:
+        return await self._write_and_publish(reference, lambda: self._truth.put_credential(reference, device_jid))
+
+    @override
+    async def remove_credential(self, reference: SessionReference) -> Snapshot:
+        return await self._write_and_publish(reference, lambda: self._truth.remove_credential(reference))
+
+    @override
+    async def list_sessions(self, *, limit: int, cursor: UUID | None, status: SessionStatus | None) -> Page:
+        return await self._truth.list_sessions(limit=limit, cursor=cursor, status=status)
+
+    @override
+    async def recent(self, limit: int) -> Sequence[Snapshot]:
+        return await self._truth.recent(limit)
+
+    async def invalidate(self, reference: SessionReference) -> Snapshot | None:
+        """Make the session's cached entries unreadable; return the session as the truth has it."""
+        found = await self._truth.find(reference, ALL_ENTITIES)
+        if found is not None:
+            keys = self._keys(found.session.id, ALL_ENTITIES)
+            await self._cache.retire({keys[entity]: record.version for entity, record in found.records.items()})
+        return found
+
+    async def warm(self, limit: int) -> int:
+        """Load the most recently changed sessions into the cache; return how many entries were sent."""
+        sent = 0
+        for snapshot in await self._truth.recent(limit):
+            taken = await self._cache.warm(self._values(snapshot))
+            if not taken:
+                break
+            sent += taken
+            self._leave_hints(snapshot.session)
+        return sent
+
+    async def close(self, *, grace_seconds: float) -> None:
+        """Let writes and loads end; what is not reconciled by then is given up."""
+        await self._writes.close(grace_seconds=grace_seconds)
+        await self._loads.close()
+        await self._reconciler.close()
+
+    async def _find_by_id(self, session_id: UUID, wanted: frozenset[Entity], *, may_be_stale: bool) -> Snapshot | None:
+        keys = self._keys(session_id, wanted)
+        entities = {key: entity for entity, key in keys.items()}
+
+        async def load(missing: Sequence[EntryKey]) -> Mapping[EntryKey, Loaded]:
+            found = await self._truth.find(ById(session_id), frozenset(entities[key] for key in missing))
+            if found is None:
+                return {}
+            return {key: self._loaded(found.records[entities[key]]) for key in missing}
+
+        stale_allowed = entities.keys() if may_be_stale else entities.keys() - {keys[Entity.SESSION]}
+        answers = await self._cache.get_or_load(list(entities), load, may_be_stale=stale_allowed)
+        if len(answers) < len(keys):
+            return None
+        return Snapshot(
+            records={entity: answers[key].value for entity, key in keys.items()}, source=_worst(answers.values())
+        )
+
+    async def _find_by_hint(self, reference: Hinted, wanted: frozenset[Entity]) -> Snapshot | None:
+        """Follow the caller's own guess, then the cache's hint, then ask the truth.
+
+        A record past its freshness may not authenticate: by key, the session's own is never stale.
+        """
+        by_name = isinstance(reference, ByName)
+        if isinstance(reference, ByKeyHash) and reference.likely_id is not None:
+            snapshot = await self._find_by_id(reference.likely_id, wanted, may_be_stale=False)
+            if snapshot is not None and _leads_to(reference, snapshot.session):
+                return snapshot
+        hint_key = self._policies.hint_key(reference)
+        hint = await self._cache.get_hint(hint_key)
+        if hint.text is not None:
+            hinted_id = parse_uuid(hint.text.decode("ascii", "replace"))
+            if hinted_id is not None:
+                snapshot = await self._find_by_id(hinted_id, wanted, may_be_stale=by_name)
+                if snapshot is not None and _leads_to(reference, snapshot.session):
+                    return snapshot
+            self._cache.discard_hint(hint_key, hint.text)
+        return await self._load_by_reference(reference, wanted, bypassed=hint.bypassed)
+
+    async def _load_by_reference(
+        self, reference: Hinted, wanted: frozenset[Entity], *, bypassed: bool
+    ) -> Snapshot | None:
+        if isinstance(reference, ByKeyHash):
+            reference = ByKeyHash(reference.key_hash)
+        flight = (reference, wanted)
+
+        async def load(_flights: Sequence[object]) -> Mapping[tuple[Hinted, frozenset[Entity]], Snapshot]:
+            found = await self._load_and_fill(reference, wanted, bypassed=bypassed)
+            return {} if found is None else {flight: found}
+
+        found = None
+        for _ in range(_MAX_LOADS):
+            found = (await self._loads.load([flight], load)).get(flight)
+            if found is None:
+                return None
+            if not self._is_outdated(found):
+                break
+        assert found is not None
+        return Snapshot(records=found.records, source=ReadSource.BYPASS if bypassed else ReadSource.MISS)
+
+    async def _load_and_fill(self, reference: Hinted, wanted: frozenset[Entity], *, bypassed: bool) -> Snapshot | None:
+        loaded_at_ms = self._now_ms()
+        try:
+            found = await self._truth.find(reference, wanted)
+        except Exception:
+            self._report_loads(wanted, LoadOutcome.ERROR)
+            raise
+        self._report_loads(wanted, LoadOutcome.ABSENT if found is None else LoadOutcome.FOUND)
+        if found is not None and not bypassed:
+            self._cache.fill(self._values(found), loaded_at_ms=loaded_at_ms)
+            self._cache.put_hint(self._policies.hint_key(reference), str(found.session.id).encode())
+        return found
+
+    async def _write_and_publish(
+        self, reference: SessionReference, write: Callable[[], Awaitable[Snapshot]]
+    ) -> Snapshot:
+        async def write_and_publish() -> Snapshot:
+            changed = await write()
+            await self._publish(changed)
+            return changed
+
+        return await self._write(reference, write_and_publish)
+
+    async def _write(self, reference: SessionReference, write: Callable[[], Awaitable[W]]) -> W:
+        async def write_or_reconcile() -> W:
+            try:
+                return await write()
+            except DatabaseUnavailable:
+                self._reconciler.start(await self._surest(reference))
+                raise
+
+        return await self._writes.run(write_or_reconcile)
+
+    async def _publish(self, changed: Snapshot) -> None:
+        await self._cache.publish(self._values(changed))
+
+    async def _removed(self, session_id: UUID) -> None:
+        await self._cache.remove(list(self._keys(session_id, ALL_ENTITIES).values()), _NEVER_AGAIN)
+
+    async def _find_in_truth(self, reference: SessionReference) -> Snapshot | None:
+        return await self._truth.find(reference, ALL_ENTITIES)
+
+    async def _surest(self, reference: SessionReference) -> SessionReference:
+        """Return the id that a name or key leads to, if the cache knows it: a name may be gone afterwards."""
+        if isinstance(reference, ById):
+            return reference
+        hint = await self._cache.get_hint(self._policies.hint_key(reference))
+        hinted_id = None if hint.text is None else parse_uuid(hint.text.decode("ascii", "replace"))
+        return reference if hinted_id is None else ById(hinted_id)
+
+    def _leave_hints(self, session: SessionRecord) -> None:
+        text = str(session.id).encode()
+        self._cache.put_hint(self._policies.hint_key(ByName(session.name)), text)
+        self._cache.put_hint(self._policies.hint_key(ByKeyHash(session.key_hash)), text)
+
+    def _keys(self, session_id: UUID, entities: frozenset[Entity]) -> dict[Entity, EntryKey]:
+        return {entity: self._policies.entry_key(session_id, entity) for entity in entities}
+
+    def _values(self, snapshot: Snapshot) -> dict[EntryKey, Loaded]:
+        session_id = snapshot.session.id
+        return {
+            self._policies.entry_key(session_id, entity): self._loaded(record)
+            for entity, record in snapshot.records.items()
+        }
+
+    def _loaded(self, record: Record) -> Loaded:
+        """Bound a QR code's entry by the code's own expiry; a code that has expired is no secret any more."""
+        expires_at_ms = None
+        if isinstance(record, QrRecord) and record.expires_at is not None:
+            expires_at_ms = int(record.expires_at.timestamp() * 1000)
+            if expires_at_ms <= self._now_ms():
+                expires_at_ms = None
+        return Loaded(value=record, version=record.version, expires_at_ms=expires_at_ms)
+
+    def _is_outdated(self, snapshot: Snapshot) -> bool:
+        keys = self._keys(snapshot.session.id, frozenset(snapshot.records))
+        return any(self._cache.knows_newer(keys[entity], record.version) for entity, record in snapshot.records.items())
+
+    def _report_loads(self, entities: frozenset[Entity], outcome: LoadOutcome) -> None:
+        for entity in entities:
+            self._observer(LoadFinished(entity, outcome))
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
+
+
+def _leads_to(reference: Hinted, session: SessionRecord) -> bool:
+    match reference:
+        case ByName(name):
+            return session.name == name
+        case ByKeyHash(key_hash):
+            return same_secret(session.key_hash, key_hash)
+
+
+def _worst(answers: Iterable[Answer]) -> ReadSource:
+    return max((_SOURCES[answer.origin] for answer in answers), key=_BADNESS.__getitem__)
