@@ -1,0 +1,129 @@
+"""Single flight: one load per key, whoever waits, whoever goes away."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from zpmeow.cache.single_flight import SingleFlight
+
+
+class Truth:
+    """A source that answers when it is told to, and counts how often it was asked for each key."""
+
+    def __init__(self) -> None:
+        """Hold every answer back."""
+        self.asked: list[list[str]] = []
+        self.release = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def load(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Answer each key with its upper case, once released."""
+        self.asked.append(list(keys))
+        await self.release.wait()
+        if self.error is not None:
+            raise self.error
+        return {key: key.upper() for key in keys if key != "absent"}
+
+
+async def _settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def coalesced() -> list[str]:
+    """The keys that were found under way."""
+    return []
+
+
+@pytest.fixture
+def flights(coalesced: list[str]) -> SingleFlight[str, str]:
+    """A fresh single flight."""
+    return SingleFlight(on_coalesced=coalesced.append)
+
+
+async def test_thousand_callers_cause_one_load(flights: SingleFlight[str, str], coalesced: list[str]) -> None:
+    """However many ask for a key at once, the source is asked once."""
+    truth = Truth()
+    callers = [asyncio.create_task(flights.load(["a"], truth.load)) for _ in range(1000)]
+    await _settle()
+
+    truth.release.set()
+    answers = await asyncio.gather(*callers)
+
+    assert truth.asked == [["a"]]
+    assert answers == [{"a": "A"}] * 1000
+    assert len(coalesced) == 999
+
+
+async def test_overlapping_keys_join_what_is_under_way(flights: SingleFlight[str, str]) -> None:
+    """A caller of several keys loads only those that nobody is loading."""
+    truth = Truth()
+    first = asyncio.create_task(flights.load(["a", "b"], truth.load))
+    await _settle()
+    second = asyncio.create_task(flights.load(["b", "c"], truth.load))
+    await _settle()
+
+    truth.release.set()
+
+    assert await first == {"a": "A", "b": "B"}
+    assert await second == {"b": "B", "c": "C"}
+    assert truth.asked == [["a", "b"], ["c"]]
+
+
+async def test_load_goes_on_when_its_first_caller_is_cancelled(flights: SingleFlight[str, str]) -> None:
+    """A caller that goes away takes nobody along."""
+    truth = Truth()
+    first = asyncio.create_task(flights.load(["a"], truth.load))
+    await _settle()
+    second = asyncio.create_task(flights.load(["a"], truth.load))
+    await _settle()
+
+    first.cancel()
+    await _settle()
+    truth.release.set()
+
+    assert await second == {"a": "A"}
+    assert first.cancelled()
+    assert truth.asked == [["a"]]
+
+
+async def test_failure_reaches_every_caller_and_is_forgotten(flights: SingleFlight[str, str]) -> None:
+    """All waiters get the error; the next caller loads anew."""
+    truth = Truth()
+    truth.error = ConnectionError("away")
+    truth.release.set()
+
+    results = await asyncio.gather(*(flights.load(["a"], truth.load) for _ in range(3)), return_exceptions=True)
+    truth.error = None
+
+    assert [type(result) for result in results] == [ConnectionError] * 3
+    assert await flights.load(["a"], truth.load) == {"a": "A"}
+
+
+async def test_failure_is_quiet_when_every_caller_has_gone(flights: SingleFlight[str, str]) -> None:
+    """A load that fails with nobody waiting leaves no complaint about an unretrieved error."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    truth = Truth()
+    truth.error = ConnectionError("away")
+    caller = asyncio.create_task(flights.load(["a"], truth.load))
+    await _settle()
+
+    caller.cancel()
+    await _settle()
+    truth.release.set()
+    await flights.close()
+    await _settle()
+
+    assert complaints == []
+    assert flights.in_flight == 0
+
+
+async def test_absent_key_is_missing_in_the_answer(flights: SingleFlight[str, str]) -> None:
+    """What does not exist is left out, not None."""
+    truth = Truth()
+    truth.release.set()
+
+    assert await flights.load(["a", "absent"], truth.load) == {"a": "A"}
