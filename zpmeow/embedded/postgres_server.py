@@ -9,16 +9,18 @@ import shutil
 import signal
 import socket
 import struct
+import time
 from pathlib import Path
 from urllib.parse import urlencode
 
 from zpmeow.embedded.data_folder import DataFolder
-from zpmeow.embedded.errors import DataFolderUnusable
+from zpmeow.embedded.errors import DataFolderUnusable, ServerDidNotStart
 from zpmeow.embedded.programs import POSTGRES_MAJOR, Program
 from zpmeow.embedded.server_process import (
     PROBE_SECONDS,
     ServerProcess,
     StopStep,
+    arguments_of,
     listener_of,
     run_to_end,
     stop_left_behind,
@@ -30,6 +32,9 @@ PORT = 5432
 INITDB_SECONDS = 120.0
 START_SECONDS = 120.0
 """An ordinary start takes 0.1 s; after a crash the server first reads up to 1 GB of its log again."""
+
+OLD_BACKENDS_SECONDS = 10.0
+OLD_BACKENDS_POLL_SECONDS = 0.2
 
 FAST_SHUTDOWN = StopStep(signal=signal.SIGINT, seconds=20.0)
 IMMEDIATE_SHUTDOWN = StopStep(signal=signal.SIGQUIT, seconds=5.0)
@@ -62,8 +67,8 @@ class EmbeddedPostgres:
         self._program = program
         self._folder = folder
         self._sockets = sockets
-        self._home = folder.path / "postgres"
-        self._data = self._home / POSTGRES_MAJOR
+        self._data = _data(folder)
+        self._home = self._data.parent
         self._process: ServerProcess | None = None
 
     @property
@@ -84,6 +89,19 @@ class EmbeddedPostgres:
         """
         if not (self._data / "PG_VERSION").exists():
             self._make_data()
+        give_up_at = time.monotonic() + OLD_BACKENDS_SECONDS
+        while True:
+            try:
+                self._start_once()
+            except ServerDidNotStart as error:
+                # Backends of a killed server that are still ending; the server refuses to start beside them.
+                if "shared memory block" not in str(error) or time.monotonic() > give_up_at:
+                    raise
+                time.sleep(OLD_BACKENDS_POLL_SECONDS)
+            else:
+                return
+
+    def _start_once(self) -> None:
         settings = {**SETTINGS, "unix_socket_directories": str(self._sockets), "port": str(PORT)}
         arguments: list[str | Path] = [self._program.path, "-D", self._data]
         for name, value in settings.items():
@@ -154,15 +172,36 @@ class EmbeddedPostgres:
             return False
 
 
-def stop_postgres_left_behind(sockets: Path) -> None:
-    """End the PostgreSQL of a service that was killed, if it still runs.
+def stop_postgres_left_behind(folder: DataFolder, sockets: Path) -> None:
+    """End the PostgreSQL of a service that was killed, if it still runs, and remove the pid files that it left.
+
+    The server itself takes a pid file for alive as long as any process has that pid: one that reused it, or a zombie
+    that nobody collects (a container without an init process). That is found out here, under the folder's lock; old
+    backends that may still be ending are another matter, which the server finds out by its shared memory.
 
     Raises:
         ServerDidNotStop: it cannot be ended from here.
     """
-    pid = listener_of(_socket(sockets))
+    pid_file = _data(folder) / "postmaster.pid"
+    pid = listener_of(_socket(sockets)) or _postmaster(pid_file)
     if pid is not None:
         stop_left_behind(pid, FAST_SHUTDOWN, IMMEDIATE_SHUTDOWN, name="the embedded PostgreSQL")
+    lock_of_socket = sockets / f"{_socket(sockets).name}.lock"
+    for stale in (pid_file, lock_of_socket, _socket(sockets)):
+        stale.unlink(missing_ok=True)
+
+
+def _postmaster(pid_file: Path) -> int | None:
+    """Return the pid that the pid file names, if a server on these very data runs under it."""
+    try:
+        pid = int(pid_file.read_text(encoding="utf-8").partition("\n")[0])
+    except (FileNotFoundError, ValueError):
+        return None
+    return pid if str(pid_file.parent) in arguments_of(pid) else None
+
+
+def _data(folder: DataFolder) -> Path:
+    return folder.path / "postgres" / POSTGRES_MAJOR
 
 
 def _socket(sockets: Path) -> Path:

@@ -1,7 +1,8 @@
 """One server process: started in a session of its own, recognised again by the next service, ended without fail.
 
 A server is recognised by its socket: the folder of the socket is private, and the kernel tells who listens there
-(SO_PEERCRED), so neither a stale pid file nor a pid that is another program's by now can mislead.
+(SO_PEERCRED), so neither a stale pid file nor a pid that is another program's by now can mislead. Where
+the socket was removed, the command line of the process must name the data folder.
 """
 
 import os
@@ -200,6 +201,14 @@ def stop_left_behind(pid: int, *steps: StopStep, name: str) -> None:
             time.sleep(POLL_SECONDS)
     message = f"{name} of an earlier start (process {pid}) cannot be ended"
     raise ServerDidNotStop(message)
+
+
+def arguments_of(pid: int) -> list[str]:
+    """Return the command line of a process, nothing if there is no such process (or only a zombie)."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="surrogateescape").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _start_ticks(pid: int) -> int | None:

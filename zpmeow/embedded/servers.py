@@ -98,7 +98,7 @@ def open_embedded(*, data_dir: Path | None, wants_postgres: bool, wants_redis: b
 def _start(folder: DataFolder, undo: ExitStack, *, wants_postgres: bool, wants_redis: bool) -> EmbeddedServers:
     sockets = folder.socket_folder()
     stop_redis_left_behind(sockets)
-    stop_postgres_left_behind(sockets)
+    stop_postgres_left_behind(folder, sockets)
     postgres = redis = None
     database = None
     notes = []
