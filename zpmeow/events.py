@@ -45,7 +45,7 @@ class CacheLookedUp:
 
 @dataclass(slots=True)
 class CacheOperated:
-    """A tier finished an operation (get, put, delete, ping), well or not."""
+    """A tier finished an operation (get, put, delete, ping, info), well or not."""
 
     tier: str
     operation: str

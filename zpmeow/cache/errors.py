@@ -3,7 +3,8 @@
 CacheError
 ├── CacheTimeout       began, and did not end within the deadline (it may still happen there, later)
 ├── CacheUnavailable   refused, broken off, or answered with an error that means "not now"
-├── CacheBusy          never began: no connection came free in time, or the deadline was used up before
+├── CacheBusy          never began, or had no fair chance: no connection came free in time, or the
+│                      deadline was (nearly) used up before (if it began, it may happen there, later)
 └── CacheBypassed      never began: the breaker is open, or the mode forbids it, or there is no cache
 
 The breaker counts the first two as failures, and never the last two.
@@ -23,7 +24,7 @@ class CacheUnavailable(CacheError):
 
 
 class CacheBusy(CacheError):
-    """This process could not begin the call in time; says nothing about the tier's health."""
+    """This process could not make the call in time; says nothing about the tier's health."""
 
 
 class CacheBypassed(CacheError):

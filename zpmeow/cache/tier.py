@@ -61,10 +61,15 @@ class PutOutcome(StrEnum):
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class TierInfo:
-    """What a tier says of itself: `version` such as "Redis 7.0.15", and how many keys it holds."""
+    """What a tier says of itself: `version` such as "Redis 7.0.15", and how many keys it holds.
+
+    `used_memory_bytes` and `maxmemory_policy` (such as "volatile-ttl") are None where the tier does not tell.
+    """
 
     version: str
     total_keys: int
+    used_memory_bytes: int | None = None
+    maxmemory_policy: str | None = None
 
 
 class CacheTier(Protocol):
