@@ -9,7 +9,7 @@ change ── raise the floor ── note as unsent ── put_many ──→ co
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from zpmeow.cache.errors import CacheError
+from zpmeow.cache.errors import CacheDisabled, CacheError
 from zpmeow.cache.floors import Floors
 from zpmeow.cache.tier import CacheTier, PutOutcome
 from zpmeow.cache.unsent import Change, UnsentChanges
@@ -58,6 +58,8 @@ class ChangePublisher:
         self._unsent.note(changes)
         try:
             await self._put(self._tier, changes, source=source)
+        except CacheDisabled:
+            self._unsent.strike(changes)
         except CacheError:
             for _ in changes:
                 self._observer(InvalidationSent(source, "failed"))

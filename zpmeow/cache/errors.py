@@ -5,7 +5,8 @@ CacheError
 ├── CacheUnavailable   refused, broken off, or answered with an error that means "not now"
 ├── CacheBusy          never began, or had no fair chance: no connection came free in time, or the
 │                      deadline was (nearly) used up before (if it began, it may happen there, later)
-└── CacheBypassed      never began: the breaker is open, or the mode forbids it, or there is no cache
+└── CacheBypassed      never began: the breaker is open, or the mode forbids it
+    └── CacheDisabled  never will begin: there is no cache
 
 The breaker counts the first two as failures, and never the last two.
 """
@@ -28,4 +29,8 @@ class CacheBusy(CacheError):
 
 
 class CacheBypassed(CacheError):
-    """The call was not made on purpose. The message is one of: circuit_open, mode, disabled."""
+    """The call was not made on purpose. The message is one of: circuit_open, mode, untrusted, disabled."""
+
+
+class CacheDisabled(CacheBypassed):
+    """There is no cache: nothing has to be kept for it."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from zpmeow.cache.background import BackgroundTasks
+from zpmeow.cache.call_budget import outside_budget
 from zpmeow.cache.change_publisher import ChangePublisher
 from zpmeow.cache.entry_codec import EntryCodec, Reading
 from zpmeow.cache.envelope import Corruption
@@ -140,7 +141,8 @@ class TieredCache:
         if self._codec.epoch is None:
             return 0
         try:
-            return await self._fill(values, self._now_ms())
+            with outside_budget():
+                return await self._fill(values, self._now_ms())
         except CacheError:
             return 0
 

@@ -1,6 +1,7 @@
 """Keeps this process in step with the settings that all processes share: cache mode, epoch, the time.
 
-One small query every half second. While the database is away, the last known state holds.
+One small query every half second. While the database is away, the last known state holds. A cache that
+has lost track of its own changes gets a new epoch, which makes everything in it void.
 """
 
 import asyncio
@@ -31,12 +32,14 @@ class ControlWatch:
         *,
         store: ControlStore,
         followers: Sequence[Follower],
+        needs_new_epoch: Callable[[], bool],
         observer: Observer,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Read from the store; tell each follower every time."""
+        """Read from the store; tell each follower every time; raise the epoch when that is needed."""
         self._store = store
         self._followers = followers
+        self._needs_new_epoch = needs_new_epoch
         self._observer = observer
         self._sleep = sleep
         self._mode = "normal"
@@ -62,6 +65,8 @@ class ControlWatch:
         while True:
             await self._sleep(_PERIOD_SECONDS)
             try:
+                if self._needs_new_epoch():
+                    await self._store.raise_epoch()
                 await self.refresh()
             except Unavailable:
                 continue  # The database's own observers tell of it; here the last known state holds.
