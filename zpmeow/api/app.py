@@ -1,0 +1,89 @@
+"""Makes the application: one table of routes becomes aiohttp's router.
+
+No middlewares: each route's `Endpoint` does all that a request needs, and what no route matches has an
+`Endpoint` too. What is left to aiohttp itself (bytes that are not HTTP) is `connection`'s affair.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from zpmeow.api.body import MAX_BODY_BYTES
+from zpmeow.api.endpoint import DRAINING, Draining, Endpoint, Pipeline
+from zpmeow.api.exposition import Exposition
+from zpmeow.api.route import ApiServices
+from zpmeow.api.routes import ROUTES
+from zpmeow.api.unmatched import UNMATCHED, Anything
+from zpmeow.events import Observer
+from zpmeow.services.access import AccessService
+from zpmeow.services.cache_control import CacheControl
+from zpmeow.services.health import HealthService
+from zpmeow.services.sessions import SessionService
+
+BODY_TIMEOUT_SECONDS = 10.0
+
+
+def create_app(
+    *,
+    access: AccessService,
+    sessions: SessionService,
+    health: HealthService,
+    cache_control: CacheControl,
+    exposition: Exposition,
+    observer: Observer,
+    is_loopback: bool,
+    cache_budget_seconds: float,
+    metrics_token: str = "",
+    body_timeout_seconds: float = BODY_TIMEOUT_SECONDS,
+    epoch_tag: Callable[[], str] = lambda: "0",
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> web.Application:
+    """Return the application; `server.open_server` runs it.
+
+    Args:
+        access: admits callers.
+        sessions: the use cases of sessions.
+        health: how the parts are.
+        cache_control: the operator's hand on the cache.
+        exposition: writes the metrics down.
+        observer: learns of every request.
+        is_loopback: the service listens on a loopback address only.
+        cache_budget_seconds: what the cache calls of one request may take together.
+        metrics_token: opens `/metrics` on a public address; empty: only the operator's key does.
+        body_timeout_seconds: how long a body may take to arrive.
+        epoch_tag: part of every ETag; changes whenever row versions may begin anew. Letters and digits.
+        now: the time that answers to writes carry, timezone-aware.
+    """
+    services = ApiServices(
+        access=access,
+        sessions=sessions,
+        health=health,
+        cache_control=cache_control,
+        exposition=exposition,
+        is_loopback=is_loopback,
+        metrics_token=metrics_token,
+        epoch_tag=epoch_tag,
+        now=now,
+    )
+    pipeline = Pipeline(
+        services=services,
+        observer=observer,
+        draining=Draining(),
+        cache_budget_seconds=cache_budget_seconds,
+        body_timeout_seconds=body_timeout_seconds,
+    )
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app[DRAINING] = pipeline.draining
+    for route in ROUTES:
+        endpoint = Endpoint(route=route, pipeline=pipeline)
+        methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+        for method in methods:
+            app.router.add_route(method, route.path, endpoint.answer, expect_handler=_expect_later)
+    anything = Anything(Endpoint(route=UNMATCHED, pipeline=pipeline).answer, _expect_later)
+    app.router.register_resource(anything)
+    return app
+
+
+async def _expect_later(_request: web.Request) -> None:
+    """Do not invite the body yet, as aiohttp would: `body` does, once nothing else refuses the request."""

@@ -1,0 +1,176 @@
+"""The way of a request: let in → read → handle → answer, with the refusals in this order.
+
+    request ── local? ── key? ── access? ── body or query ── handler ── answer
+                 │403     │401     │403      │415 413 400 422   │404 409 503
+
+Every answer, refusals included, leaves through `complete`, which adds what all answers carry; every request
+makes one RequestStarted and one RequestFinished. An error that nobody expected becomes a 500 that tells nothing
+of it, and a RequestCrashed. If the handler is cancelled (the stop's patience ended), the request counts as
+finished and the cancellation goes on.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from zpmeow.api.answers import Answer, crashed, refused
+from zpmeow.api.body import read_body, read_query
+from zpmeow.api.caller import check_is_local, presented_key, request_id
+from zpmeow.api.refusals import EXPECTED_ERRORS
+from zpmeow.api.route import ApiServices, Call, Route
+from zpmeow.api.text_rules import NAME
+from zpmeow.cache.call_budget import open_budget
+from zpmeow.domain.errors import SessionNotFound
+from zpmeow.domain.references import ByName
+from zpmeow.events import Observer, RequestCrashed, RequestFinished, RequestStarted
+
+# On every answer. Nothing here is meant to be shown inside, run by, or read from another page.
+COMMON_HEADERS: CIMultiDict[str] = CIMultiDict(
+    {
+        "Server": "zpmeow",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    }
+)
+_ABANDONED = 503  # What a request counts as that was cancelled at the stop: its caller gets no answer.
+
+
+@dataclass(slots=True)
+class Draining:
+    """Whether the stop has begun: then every answer closes its connection."""
+
+    begun: bool = False
+
+
+DRAINING = web.AppKey("draining", Draining)
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Pipeline:
+    """What the way of every request needs, besides its route.
+
+    Attributes:
+        cache_budget_seconds: what the cache calls of one request may take together.
+        body_timeout_seconds: how long a body may take to arrive.
+    """
+
+    services: ApiServices
+    observer: Observer
+    draining: Draining
+    cache_budget_seconds: float
+    body_timeout_seconds: float
+
+
+class Endpoint:
+    """One route, as aiohttp calls it."""
+
+    def __init__(self, *, route: Route[Any], pipeline: Pipeline) -> None:
+        """Answer requests for the route."""
+        self._route = route
+        self._pipeline = pipeline
+        self._guards = not pipeline.services.access.asks_for_key
+        self._open_budget: Callable[[float], AbstractContextManager[object]] = (
+            open_budget if route.within_budget else lambda _: nullcontext()
+        )
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer the request, whatever happens."""
+        pipeline = self._pipeline
+        observer = pipeline.observer
+        identity = request_id(request)
+        status, cache_status = _ABANDONED, None
+        observer(RequestStarted())
+        started = time.perf_counter()
+        try:
+            with self._open_budget(pipeline.cache_budget_seconds):
+                answer = await self._answer(request, identity)
+            status, cache_status = answer.status, answer.cache_status
+            answer.closes = answer.closes or pipeline.draining.begun
+            return complete(answer, identity)
+        finally:
+            observer(
+                RequestFinished(
+                    request_id=identity,
+                    method=self._method(request),
+                    route=self._route.path,
+                    status=status,
+                    duration_seconds=time.perf_counter() - started,
+                    cache_status=cache_status,
+                )
+            )
+
+    def _method(self, request: web.Request) -> str:
+        """Return the method, one of a few: callers can make up others, and each would be a label of its own."""
+        return request.method if request.method in hdrs.METH_ALL else self._route.method
+
+    async def _answer(self, request: web.Request, identity: str) -> Answer:
+        try:
+            return await self._handle(request)
+        except EXPECTED_ERRORS as error:
+            return refused(error)
+        except Exception as error:  # noqa: BLE001  (the boundary: what nobody expected is told once, here)
+            self._pipeline.observer(RequestCrashed(identity, self._method(request), self._route.path, error))
+            return crashed()
+
+    async def _handle(self, request: web.Request) -> Answer:
+        route, services = self._route, self._pipeline.services
+        if self._guards:
+            check_is_local(request)
+        presented = presented_key(request)
+        admission = None
+        if route.access is not None:
+            admission = await services.access.admit(
+                presented=presented,
+                access=route.access,
+                session=request.match_info.get("sessionId"),
+                entities=route.entities,
+            )
+        sent = await self._read_input(request)
+        if admission is not None and isinstance(admission.reference, ByName):
+            _check_is_name(admission.reference)
+        return await route.handler(
+            Call(services=services, request=request, presented=presented, admitted=admission, input=sent)
+        )
+
+    async def _read_input(self, request: web.Request) -> object:
+        route = self._route
+        if route.body is not None:
+            return await read_body(
+                request,
+                route.body,
+                timeout_seconds=self._pipeline.body_timeout_seconds,
+                may_be_missing=route.body_may_be_missing,
+            )
+        return None if route.query is None else read_query(request, route.query)
+
+
+def complete(answer: Answer, identity: str) -> web.Response:
+    """Return the answer as aiohttp wants it, with what every answer carries."""
+    headers = COMMON_HEADERS.copy()
+    headers["Cache-Control"] = answer.cache_control
+    headers["X-Request-ID"] = identity
+    if answer.body:
+        headers["Content-Type"] = answer.content_type
+    if answer.cache_status is not None:
+        headers["Cache-Status"] = answer.cache_status
+    if answer.headers is not None:
+        headers.update(answer.headers)
+    response = web.Response(status=answer.status, body=answer.body, headers=headers)
+    if answer.closes:
+        response.force_close()
+    return response
+
+
+def _check_is_name(reference: ByName) -> None:
+    """Refuse what cannot be a name before it reaches a database that could not even store it."""
+    if not NAME.allows(reference.name):
+        message = "no session has that id or name"
+        raise SessionNotFound(message)
