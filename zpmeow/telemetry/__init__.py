@@ -1,1 +1,1 @@
-"""Turns events into metrics and log lines. The only door to prometheus_client."""
+"""Turns events into metrics (`metrics`) and log lines (`log_observer`, on the log that `logs` opens)."""

@@ -51,7 +51,7 @@ _MAX_HTTP_SERIES: Final = 1000  # Arbitrary, far above routes times statuses: a 
 
 _LOOKED_UP: Final = (*(entity.value for entity in Entity), "name", "key")
 _TIERS: Final = ("redis",)
-_OPERATIONS: Final = ("get", "put", "delete", "ping")
+_OPERATIONS: Final = ("get", "put", "delete", "ping", "info")
 _CIRCUIT_STATES: Final = ("closed", "open", "half_open")
 _MODES: Final = ("normal", "bypass")
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

@@ -1,0 +1,142 @@
+"""Where finished log lines go: standard output, and a file if one is wanted.
+
+Writing never raises: a full disk or a reader that went away must not end a request. Lines that could not
+be written are counted, and the first line that can be is preceded by one that tells how many were lost.
+"""
+
+import io
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from structlog.typing import EventDict
+from typing_extensions import override
+
+Render = Callable[[EventDict], str]
+
+_ROTATION_CHECK_SECONDS = 1.0  # A line more or less in the old file does no harm.
+
+
+class LineWriter(Protocol):
+    """Someone who takes lines. Raises OSError or ValueError (closed) when it cannot."""
+
+    def write_line(self, line: str) -> None:
+        """Write the line, and its end."""
+        ...
+
+    def close(self) -> None:
+        """Release what was opened; safe to call twice."""
+        ...
+
+
+class StreamWriter(LineWriter):
+    """Lines to a stream that someone else closes."""
+
+    def __init__(self, *, stream: TextIO) -> None:
+        """Write to the stream; a character that its encoding lacks is written as an escape."""
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        self._stream = stream
+
+    @override
+    def write_line(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    @override
+    def close(self) -> None:
+        """Leave the stream open: it is not ours."""
+
+
+class FileWriter(LineWriter):
+    """Lines to a file, appended with one system call each, so that several processes can share it.
+
+    A file that was moved or removed (logrotate) is made anew within a second.
+    """
+
+    def __init__(self, *, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Open the file, its folder made if missing. Raises OSError."""
+        self._path = path.absolute()  # The working directory may change.
+        self._clock = clock
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._open()
+        self._checked_at = clock()
+
+    @override
+    def write_line(self, line: str) -> None:
+        if self._clock() - self._checked_at >= _ROTATION_CHECK_SECONDS:
+            self._checked_at = self._clock()
+            self._follow_rotation()
+        self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    @override
+    def close(self) -> None:
+        self._file.close()
+
+    def _open(self) -> io.FileIO:
+        return self._path.open("ab", buffering=0)
+
+    def _follow_rotation(self) -> None:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            found = None
+        here = os.fstat(self._file.fileno())
+        if found is None or (found.st_dev, found.st_ino) != (here.st_dev, here.st_ino):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self._open()
+            self._file.close()
+            self._file = fresh
+
+
+class LogSink:
+    """Writes lines to all writers, each on its own: one that fails does not keep the others from writing."""
+
+    def __init__(self, writers: Sequence[tuple[LineWriter, Render]]) -> None:
+        """Write to these, each line made by the function beside the writer."""
+        self._targets = [_Target(writer, render) for writer, render in writers]
+        self._lock = threading.Lock()  # Libraries log from threads of their own.
+
+    def write(self, entry: EventDict) -> None:
+        """Write one entry everywhere; never raises for what the outside does."""
+        with self._lock:
+            for target in self._targets:
+                target.write(entry)
+
+    # structlog calls its logger's method of the level's name.
+    debug = info = warning = error = write
+
+    def close(self) -> None:
+        """Close all writers; later lines are lost without a word."""
+        with self._lock:
+            for target in self._targets:
+                target.writer.close()
+
+
+class _Target:
+    def __init__(self, writer: LineWriter, render: Render) -> None:
+        self.writer = writer
+        self._render = render
+        self._lost = 0
+
+    def write(self, entry: EventDict) -> None:
+        try:
+            if self._lost:
+                told = {key: entry[key] for key in ("timestamp",) if key in entry}
+                told |= {
+                    "level": "warning",
+                    "module": "logs",
+                    "message": f"{self._lost} log lines could not be written",
+                }
+                self.writer.write_line(self._render(told))
+                self._lost = 0
+            self.writer.write_line(self._render(entry))
+        except (OSError, ValueError):
+            self._lost += 1  # Told with the next line that can be written.
+
+    def _loss(self, timestamp: str) -> EventDict:
+        message = f"{self._lost} log lines could not be written"
+        return {"timestamp": timestamp, "level": "warning", "module": "logs", "message": message}
