@@ -1,0 +1,246 @@
+"""The port `SessionRepository` in memory: what PostgreSQL promises, without PostgreSQL."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from uuid import UUID, uuid4
+
+from typing_extensions import override
+
+from zpmeow.domain.errors import ApiKeyTaken, DeviceAlreadyInUse, SessionNameTaken, SessionNotFound
+from zpmeow.domain.ports import (
+    UNSET,
+    ListedSession,
+    NewSession,
+    Page,
+    Removal,
+    SessionChanges,
+    SessionRepository,
+)
+from zpmeow.domain.records import (
+    CredentialRecord,
+    Entity,
+    QrRecord,
+    ReadSource,
+    Record,
+    SessionRecord,
+    SessionStatus,
+    Snapshot,
+    StatusRecord,
+)
+from zpmeow.domain.references import ById, ByKeyHash, ByName, SessionReference
+from zpmeow.domain.transitions import StatusChange, changes_nothing
+
+
+def _wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The four rows of a session; its own holds the proxy's password."""
+
+    session: SessionRecord
+    status: StatusRecord
+    qr: QrRecord
+    credential: CredentialRecord
+
+
+class InMemorySessionRepository(SessionRepository):
+    """Sessions in a dictionary, in the order of their making. No method waits, so each is one atomic step."""
+
+    def __init__(self, *, now: Callable[[], datetime] = _wall_clock) -> None:
+        """Start empty; `now` is the database's clock."""
+        self._now = now
+        self._versions = count(1)
+        self._sessions: dict[UUID, _Rows] = {}
+
+    @override
+    async def find(
+        self, reference: SessionReference, entities: frozenset[Entity], *, with_secrets: bool = False
+    ) -> Snapshot | None:
+        rows = self._look_up(reference)
+        return None if rows is None else _snapshot(rows, *entities, with_secrets=with_secrets)
+
+    @override
+    async def create(self, new: NewSession) -> Snapshot:
+        self._check_unique(None, new.name, new.key_hash)
+        identifier, now = uuid4(), self._now()
+        session = SessionRecord(
+            id=identifier,
+            version=next(self._versions),
+            name=new.name,
+            key_hash=new.key_hash,
+            proxy_url=new.proxy_url,
+            has_proxy_password=new.proxy_password is not None,
+            proxy_password=new.proxy_password,
+            webhook=new.webhook,
+            created_at=now,
+            updated_at=now,
+        )
+        status = StatusRecord(
+            session_id=identifier,
+            version=next(self._versions),
+            status=SessionStatus.DISCONNECTED,
+            desired_status=SessionStatus.DISCONNECTED,
+            reason=None,
+            changed_at=now,
+        )
+        rows = _Rows(
+            session=session,
+            status=status,
+            qr=QrRecord(session_id=identifier, version=next(self._versions), code=None, expires_at=None),
+            credential=CredentialRecord(
+                session_id=identifier, version=next(self._versions), device_jid=None, paired_at=None
+            ),
+        )
+        self._sessions[identifier] = rows
+        return _snapshot(rows, *Entity)
+
+    @override
+    async def update(self, reference: SessionReference, changes: SessionChanges) -> Snapshot:
+        rows = self._require(reference)
+        if changes == SessionChanges():
+            return _snapshot(rows, *Entity)
+        session = rows.session
+        session = replace(
+            session,
+            name=session.name if changes.name is UNSET else changes.name,
+            key_hash=session.key_hash if changes.key_hash is UNSET else changes.key_hash,
+            webhook=session.webhook if changes.webhook is UNSET else changes.webhook,
+            updated_at=self._now(),
+        )
+        if changes.proxy_url is not UNSET:
+            session = replace(
+                session,
+                proxy_url=changes.proxy_url,
+                has_proxy_password=changes.proxy_password is not None,
+                proxy_password=changes.proxy_password,
+            )
+        self._check_unique(session.id, session.name, session.key_hash)
+        rows.session = replace(session, version=next(self._versions))
+        return _snapshot(rows, *Entity)
+
+    @override
+    async def delete(self, reference: SessionReference) -> Removal:
+        rows = self._require(reference)
+        del self._sessions[rows.session.id]
+        return Removal(session=_without_secrets(rows.session), version=next(self._versions))
+
+    @override
+    async def change_status(
+        self, reference: SessionReference, decide: Callable[[StatusRecord], StatusChange]
+    ) -> Snapshot:
+        rows = self._require(reference)
+        change = decide(rows.status)
+        if not changes_nothing(rows.status, change):
+            rows.status = replace(
+                rows.status,
+                version=next(self._versions),
+                status=change.status,
+                desired_status=change.desired_status,
+                reason=change.reason,
+                changed_at=self._now(),
+            )
+        if change.drops_qr and self._drop_qr(rows):
+            return _snapshot(rows, Entity.STATUS, Entity.QR)
+        return _snapshot(rows, Entity.STATUS)
+
+    @override
+    async def put_qr(self, reference: SessionReference, code: str, lifetime_seconds: float) -> Snapshot:
+        rows = self._require(reference)
+        expires_at = self._now() + timedelta(seconds=lifetime_seconds)
+        rows.qr = replace(rows.qr, version=next(self._versions), code=code, expires_at=expires_at)
+        return _snapshot(rows, Entity.QR)
+
+    @override
+    async def put_credential(self, reference: SessionReference, device_jid: str) -> Snapshot:
+        rows = self._require(reference)
+        if any(other is not rows and other.credential.device_jid == device_jid for other in self._sessions.values()):
+            message = "another session is paired with that device"
+            raise DeviceAlreadyInUse(message)
+        if rows.credential.device_jid != device_jid:
+            rows.credential = replace(
+                rows.credential, version=next(self._versions), device_jid=device_jid, paired_at=self._now()
+            )
+        if self._drop_qr(rows):
+            return _snapshot(rows, Entity.CREDENTIAL, Entity.QR)
+        return _snapshot(rows, Entity.CREDENTIAL)
+
+    @override
+    async def remove_credential(self, reference: SessionReference) -> Snapshot:
+        rows = self._require(reference)
+        if rows.credential.device_jid is not None:
+            rows.credential = replace(rows.credential, version=next(self._versions), device_jid=None, paired_at=None)
+        return _snapshot(rows, Entity.CREDENTIAL)
+
+    @override
+    async def list_sessions(self, *, limit: int, cursor: UUID | None, status: SessionStatus | None) -> Page:
+        identifiers = list(self._sessions)
+        if cursor is not None:
+            identifiers = identifiers[identifiers.index(cursor) + 1 :] if cursor in self._sessions else []
+        found = [self._sessions[identifier] for identifier in identifiers]
+        found = [rows for rows in found if status is None or rows.status.status is status]
+        sessions = [
+            ListedSession(
+                session=_without_secrets(rows.session), status=rows.status, device_jid=rows.credential.device_jid
+            )
+            for rows in found[:limit]
+        ]
+        return Page(sessions=sessions, next_cursor=sessions[-1].session.id if len(found) > limit else None)
+
+    @override
+    async def recent(self, limit: int) -> Sequence[Snapshot]:
+        snapshots = [_snapshot(rows, *Entity) for rows in self._sessions.values()]
+        return sorted(snapshots, key=lambda snapshot: max(snapshot.versions), reverse=True)[:limit]
+
+    def _look_up(self, reference: SessionReference) -> _Rows | None:
+        match reference:
+            case ById(identifier):
+                return self._sessions.get(identifier)
+            case ByName(name):
+                found = (rows for rows in self._sessions.values() if rows.session.name == name)
+            case ByKeyHash(key_hash):
+                found = (rows for rows in self._sessions.values() if rows.session.key_hash == key_hash)
+        return next(found, None)
+
+    def _require(self, reference: SessionReference) -> _Rows:
+        rows = self._look_up(reference)
+        if rows is None:
+            message = "there is no such session"
+            raise SessionNotFound(message)
+        return rows
+
+    def _check_unique(self, own_id: UUID | None, name: str, key_hash: bytes) -> None:
+        others = [rows.session for rows in self._sessions.values() if rows.session.id != own_id]
+        if any(other.name == name for other in others):
+            message = "another session has that name"
+            raise SessionNameTaken(message)
+        if any(other.key_hash == key_hash for other in others):
+            message = "another session has that API key"
+            raise ApiKeyTaken(message)
+
+    def _drop_qr(self, rows: _Rows) -> bool:
+        if rows.qr.code is None:
+            return False
+        rows.qr = replace(rows.qr, version=next(self._versions), code=None, expires_at=None)
+        return True
+
+
+def _snapshot(rows: _Rows, *entities: Entity, with_secrets: bool = False) -> Snapshot:
+    session = rows.session if with_secrets else _without_secrets(rows.session)
+    every: dict[Entity, Record] = {
+        Entity.SESSION: session,
+        Entity.STATUS: rows.status,
+        Entity.QR: rows.qr,
+        Entity.CREDENTIAL: rows.credential,
+    }
+    wanted = {Entity.SESSION, *entities}
+    return Snapshot(
+        records={entity: record for entity, record in every.items() if entity in wanted}, source=ReadSource.MISS
+    )
+
+
+def _without_secrets(session: SessionRecord) -> SessionRecord:
+    return replace(session, proxy_password=None)

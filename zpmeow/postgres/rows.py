@@ -1,0 +1,76 @@
+"""From rows to records: one function a record, by the column names that `statements` gives them."""
+
+from collections.abc import Callable
+
+from asyncpg import Record as Row
+
+from zpmeow.domain.records import (
+    CredentialRecord,
+    Entity,
+    QrRecord,
+    ReadSource,
+    Record,
+    SessionRecord,
+    SessionStatus,
+    Snapshot,
+    StatusRecord,
+    Webhook,
+)
+
+
+def session_record(row: Row) -> SessionRecord:
+    """Read the session's own record."""
+    webhook_url = row["webhook_url"]
+    return SessionRecord(
+        id=row["id"],
+        version=row["version"],
+        name=row["name"],
+        key_hash=row["key_hash"],
+        proxy_url=row["proxy_url"],
+        has_proxy_password=row["has_proxy_password"],
+        proxy_password=row["proxy_password"],
+        webhook=None if webhook_url is None else Webhook(url=webhook_url, events=tuple(row["webhook_events"])),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def status_record(row: Row) -> StatusRecord:
+    """Read the connection's record."""
+    return StatusRecord(
+        session_id=row["id"],
+        version=row["status_version"],
+        status=SessionStatus(row["status"]),
+        desired_status=SessionStatus(row["desired_status"]),
+        reason=row["reason"],
+        changed_at=row["changed_at"],
+    )
+
+
+def qr_record(row: Row) -> QrRecord:
+    """Read the QR code's record."""
+    return QrRecord(session_id=row["id"], version=row["qr_version"], code=row["code"], expires_at=row["expires_at"])
+
+
+def credential_record(row: Row) -> CredentialRecord:
+    """Read the device's record."""
+    return CredentialRecord(
+        session_id=row["id"],
+        version=row["credential_version"],
+        device_jid=row["device_jid"],
+        paired_at=row["paired_at"],
+    )
+
+
+_READERS: dict[Entity, Callable[[Row], Record]] = {
+    Entity.SESSION: session_record,
+    Entity.STATUS: status_record,
+    Entity.QR: qr_record,
+    Entity.CREDENTIAL: credential_record,
+}
+
+
+def snapshot(row: Row, *entities: Entity) -> Snapshot:
+    """Read the session's own record and those of the entities."""
+    records = {Entity.SESSION: session_record(row), **{entity: _READERS[entity](row) for entity in entities}}
+    return Snapshot(records=records, source=ReadSource.MISS)

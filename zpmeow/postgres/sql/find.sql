@@ -1,0 +1,4 @@
+-- All asked-for records of a session, from one moment.
+SELECT {columns}
+FROM {tables}
+WHERE {reference}
