@@ -10,9 +10,7 @@ _RESTART_SECONDS = 1.0  # Arbitrary: short enough to matter little, long enough 
 
 
 @asynccontextmanager
-async def running(
-    name: str, work: Callable[[], Awaitable[object]], *, observer: Observer
-) -> AsyncIterator[None]:
+async def running(name: str, work: Callable[[], Awaitable[object]], *, observer: Observer) -> AsyncIterator[None]:
     """Run `work`, which never ends by itself, for as long as the block runs."""
 
     async def supervise() -> None:

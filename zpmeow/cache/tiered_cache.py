@@ -71,6 +71,11 @@ class TieredCache:
             on_coalesced=lambda key: observer(LoadCoalesced(key.policy.entity))
         )
 
+    @property
+    def epoch(self) -> bytes | None:
+        """The epoch that is worked in, 16 bytes; None before it is known."""
+        return self._codec.epoch
+
     def set_epoch(self, epoch: bytes) -> None:
         """Work in this epoch (16 bytes). Entries of any other are void."""
         if epoch != self._codec.epoch:

@@ -59,6 +59,11 @@ _BOUND_TEXTS: Final = {bound: str(bound) for bound in BOUNDS_SECONDS} | {math.in
 _HTTP_STATUSES: Final = frozenset(str(status.value) for status in HTTPStatus)
 
 
+def make_registry() -> CollectorRegistry:
+    """Return an empty registry: nothing is registered in the library's global one."""
+    return CollectorRegistry()
+
+
 class Metrics(Collector):
     """Counts events, and tells the numbers as text for Prometheus or as a summary for people."""
 
@@ -261,6 +266,11 @@ class Metrics(Collector):
         timings = Timings(known)
         self._histograms.append((name, help_text, labels, timings))
         return timings
+
+
+def make_registry() -> CollectorRegistry:
+    """Return an empty registry, for the one who wires: prometheus_client is known here only."""
+    return CollectorRegistry()
 
 
 def _cache_gauges(state: SystemState) -> Iterator[Metric]:

@@ -1,0 +1,188 @@
+"""The running service: everything opened in order, closed in reverse.
+
+database ── clock, control ── cache ── repository ── services ── HTTP
+             └── start: wait for the database → migrate → read the shared settings → take traffic
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from pydantic import SecretStr
+
+from zpmeow.api.app import create_app
+from zpmeow.api.routes import ROUTES
+from zpmeow.api.server import Server, open_server
+from zpmeow.bootstrap.cache_wiring import open_cache
+from zpmeow.bootstrap.stores import Stores
+from zpmeow.bootstrap.supervision import running
+from zpmeow.domain.errors import Unavailable
+from zpmeow.events import Observers
+from zpmeow.postgres.clock import DatabaseClock
+from zpmeow.postgres.control_store import PostgresControlStore
+from zpmeow.postgres.database import Database
+from zpmeow.postgres.health import DatabaseHealth
+from zpmeow.postgres.migrations import migrate
+from zpmeow.postgres.session_repository import PostgresSessionRepository
+from zpmeow.repositories.cache_policies import CacheLifetimes, CachePolicies
+from zpmeow.repositories.cached_session_repository import CachedSessionRepository
+from zpmeow.services.access import AccessService
+from zpmeow.services.cache_control import CacheControl, PoolFacts
+from zpmeow.services.control_watch import ControlWatch
+from zpmeow.services.health import HealthService
+from zpmeow.services.sessions import SessionService
+from zpmeow.settings import CacheSettings, Settings
+from zpmeow.telemetry.log_observer import LogObserver
+from zpmeow.telemetry.logs import Logs
+from zpmeow.telemetry.metrics import Metrics, make_registry
+
+_WAIT_SECONDS = 0.5  # Between two tries to reach the database at the start.
+_GRACE_SECONDS = 5.0  # For writes under way whose callers have gone; each has the deadline DB_TIMEOUT too.
+
+
+class Application:
+    """A service that listens. It takes traffic once `start` has returned."""
+
+    def __init__(
+        self, *, server: Server, health: HealthService, watch: ControlWatch, stores: Stores, logs: Logs
+    ) -> None:
+        """Take over what was opened; use `open_application`."""
+        self._server = server
+        self._health = health
+        self._watch = watch
+        self._stores = stores
+        self._logger = logs.logger("service")
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._server.port
+
+    async def start(self) -> None:
+        """Wait for the database, bring its schema up to date, and take traffic from then on.
+
+        Raises:
+            MigrationError: the database's schema is not for this code.
+        """
+        told: str | None = None
+        while True:
+            try:
+                applied = await migrate(url=self._stores.database_url)
+                await self._watch.refresh()
+                break
+            except Unavailable as error:
+                if str(error) != told:
+                    told = str(error)
+                    self._logger.warning("Waiting for the database: %s", told)
+            await asyncio.sleep(_WAIT_SECONDS)
+        for name in applied:
+            self._logger.info("Migration %s applied", name)
+        self._health.open_to_traffic()
+        self._logger.info("Ready")
+
+    async def stop(self) -> None:
+        """Refuse new traffic and let running requests finish, 10 s at most."""
+        self._health.close_to_traffic()
+        await self._server.stop()
+
+
+@asynccontextmanager
+async def open_application(*, settings: Settings, stores: Stores, logs: Logs) -> AsyncIterator[Application]:
+    """Open the service; at the end of the block it is stopped, and closed in reverse.
+
+    Raises:
+        ListenError: the address cannot be listened on.
+    """
+    metrics = Metrics(registry=make_registry())
+    metrics.expect_routes((route.method, route.path) for route in ROUTES)
+    observer = Observers((metrics, LogObserver(logs=logs, tells_requests=settings.log.requests)))
+    async with AsyncExitStack() as stack:
+        database = await Database.open(
+            url=stores.database_url,
+            pool_size=settings.database.pool_size,
+            timeout_seconds=settings.database.timeout_seconds,
+            observer=observer,
+        )
+        stack.push_async_callback(database.close)
+        clock = DatabaseClock()
+        parts = await stack.enter_async_context(
+            open_cache(
+                redis_url=stores.redis_url,
+                settings=settings.cache,
+                breaker=settings.breaker,
+                now_ms=lambda: int(clock.now().timestamp() * 1000),
+                observer=observer,
+            )
+        )
+        store = PostgresControlStore(database=database)
+        watch = ControlWatch(
+            store=store,
+            followers=(clock.synchronise, parts.follow),
+            needs_new_epoch=lambda: parts.publisher.lost_changes,
+            observer=observer,
+        )
+        sessions = CachedSessionRepository(
+            truth=PostgresSessionRepository(database=database),
+            cache=parts.cache,
+            policies=CachePolicies(_lifetimes(settings.cache)),
+            clock=clock,
+            observer=observer,
+        )
+        stack.push_async_callback(sessions.close, grace_seconds=_GRACE_SECONDS)
+        database_health = DatabaseHealth(database=database)
+        health = HealthService(database=database_health, cache=parts.inspection)
+        app = create_app(
+            access=AccessService(
+                reader=sessions,
+                operator_key=_clear(settings.server.global_api_key),
+                engine_key=_clear(settings.server.engine_api_key),
+            ),
+            sessions=SessionService(sessions=sessions, clock=clock),
+            health=health,
+            cache_control=CacheControl(
+                cache=parts.inspection,
+                sessions=sessions,
+                store=store,
+                watch=watch,
+                database=database_health,
+                pool=_PoolInspection(database),
+            ),
+            exposition=metrics,
+            observer=observer,
+            is_loopback=not settings.server.is_public,
+            cache_budget_seconds=settings.cache.timeout_seconds,
+            metrics_token=_clear(settings.server.metrics_token),
+            epoch_tag=parts.epoch_tag,
+            now=clock.now,
+        )
+        await stack.enter_async_context(running("control-watch", watch.run, observer=observer))
+        server = await open_server(app, host=settings.server.host, port=settings.server.port, observer=observer)
+        application = Application(server=server, health=health, watch=watch, stores=stores, logs=logs)
+        stack.push_async_callback(application.stop)
+        yield application
+
+
+class _PoolInspection:
+    """The pool's figures in the services' words."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def pool_facts(self) -> PoolFacts:
+        """Return the figures of now."""
+        now = self._database.statistics()
+        return PoolFacts(size=now.size, idle=now.idle, in_use=now.in_use, waiting=now.waiting)
+
+
+def _lifetimes(settings: CacheSettings) -> CacheLifetimes:
+    return CacheLifetimes(
+        session_seconds=settings.session_ttl_seconds,
+        status_seconds=settings.status_ttl_seconds,
+        qr_seconds=settings.qr_ttl_seconds,
+        credential_seconds=settings.credential_ttl_seconds,
+        stale_if_error=settings.stale_if_error,
+    )
+
+
+def _clear(secret: SecretStr | None) -> str:
+    return "" if secret is None else secret.get_secret_value()
