@@ -193,7 +193,7 @@ def redis_url() -> BeforeValidator:
     return _text_validator(parse)
 
 
-def database_url_of(  # noqa: PLR0913  (one part of the URL each; keyword-only)
+def database_url_of(
     *, host: str, port: int, user: str, password: str | None, name: str, ssl_mode: str | None
 ) -> str:
     """Put the URL of a PostgreSQL database together; a host that is a path is a Unix socket's folder."""

@@ -268,11 +268,6 @@ class Metrics(Collector):
         return timings
 
 
-def make_registry() -> CollectorRegistry:
-    """Return an empty registry, for the one who wires: prometheus_client is known here only."""
-    return CollectorRegistry()
-
-
 def _cache_gauges(state: SystemState) -> Iterator[Metric]:
     yield _gauge(
         "zpmeow_cache_keys",
