@@ -1,0 +1,66 @@
+# make run    the whole service on http://localhost:8080, with servers of its own where none are configured
+# make test   all tests, with real PostgreSQL and Redis
+# make check  format, lint, types, import contracts, unit tests
+# make fix    let the formatter and the linter mend what they can
+# make migrate, make doctor   the commands of the same names
+# make lock   pin the dependencies anew (UPGRADE=1: to the newest versions)
+# make clean  remove what was built (data/ and log/ stay)
+#
+# All that is needed is Python >= 3.11 with venv and pip: `make run PYTHON=python3.12` chooses one.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+PYTEST_OPTIONS ?=
+
+.DEFAULT_GOAL := run
+.PHONY: run test check fix migrate doctor lock clean
+
+# The service replaces the shell, so that signals reach it. What .env says about LOG_FILE is left to the service.
+run: $(VENV)/run.stamp
+	@grep -qs '^ *LOG_FILE=.' .env || export LOG_FILE="$${LOG_FILE:-log/app.log}"; \
+		mkdir -p "$$(dirname "$${LOG_FILE:-log/app.log}")"; \
+		exec $(VENV)/bin/python -m zpmeow serve
+
+migrate doctor: $(VENV)/run.stamp
+	@exec $(VENV)/bin/python -m zpmeow $@
+
+test: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m pytest $(PYTEST_OPTIONS)
+
+check: $(VENV)/dev.stamp
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m pytest tests/unit tests/architecture $(PYTEST_OPTIONS)
+
+fix: $(VENV)/dev.stamp
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+lock: $(VENV)/tools.stamp
+	.ci/lock $(VENV)/tools/bin/python
+
+clean:
+	rm -rf $(VENV) .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# A stamp is older than the lock it was made from after a pull: then the new versions are installed over the old ones.
+$(VENV)/run.stamp: requirements-embedded.lock .ci/install | $(VENV)/bin/python
+	@test $(VENV)/dev.stamp -nt $< || .ci/install $(VENV) $<
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock .ci/install | $(VENV)/bin/python
+	@.ci/install $(VENV) $<
+	@touch $@
+
+$(VENV)/tools.stamp: | $(VENV)/bin/python
+	@$(VENV)/bin/python -m venv $(VENV)/tools
+	@$(VENV)/tools/bin/python -m pip install --quiet 'pip-tools>=7.5,<8' 'pip<26'
+	@touch $@
