@@ -55,6 +55,11 @@ _OPERATIONS: Final = ("get", "put", "delete", "ping", "info")
 _CIRCUIT_STATES: Final = ("closed", "open", "half_open")
 _MODES: Final = ("normal", "bypass")
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_QUERIES: Final = (
+    *("find", "list", "recent", "create", "update", "delete", "change_status"),
+    *("put_qr", "put_credential", "remove_credential"),
+    *("control_read", "control_set_mode", "control_raise_epoch", "ping", "schema_check"),
+)
 _BOUND_TEXTS: Final = {bound: str(bound) for bound in BOUNDS_SECONDS} | {math.inf: "+Inf"}
 _HTTP_STATUSES: Final = frozenset(str(status.value) for status in HTTPStatus)
 
@@ -90,7 +95,7 @@ class Metrics(Collector):
             "zpmeow_cache_lookups_total",
             "Look-ups of entries. Rising timeout or error: look at Redis; corrupt: who else writes there?",
             ("entity", "tier", "outcome"),
-            product(_LOOKED_UP, _TIERS, LookupOutcome),
+            product(_LOOKED_UP, _TIERS, (outcome.value for outcome in LookupOutcome)),
         )
         self._operations = self._histogram(
             "zpmeow_cache_operation_duration_seconds",
@@ -110,7 +115,7 @@ class Metrics(Collector):
             "zpmeow_loads_total",
             "Reads that reached the database: compare with the look-ups to see what the cache saves.",
             ("entity", "outcome"),
-            product(_LOOKED_UP, LoadOutcome),
+            product(_LOOKED_UP, (outcome.value for outcome in LoadOutcome)),
         )
         self._coalesced = self._counter(
             "zpmeow_loads_coalesced_total",
@@ -130,7 +135,7 @@ class Metrics(Collector):
             "zpmeow_db_query_duration_seconds",
             "Time of one query, waiting for a connection included. High with callers waiting: raise DB_POOL_SIZE.",
             ("query",),
-            (),
+            product(_QUERIES),
         )
         self._query_failures = self._counter(
             "zpmeow_db_queries_failed_total",
@@ -160,11 +165,6 @@ class Metrics(Collector):
         """
         for method, route in routes:
             self._requests[method, route, "200"]
-
-    def expect_queries(self, names: Iterable[str]) -> None:
-        """Make the series of the queries that will be sent, at 0."""
-        for name in names:
-            self._queries[name,]
 
     def __call__(self, event: Event, /) -> None:  # noqa: C901, PLR0912  (one short case per kind of event)
         """Count the event; the frequent kinds come first."""

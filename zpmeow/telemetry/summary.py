@@ -39,7 +39,7 @@ def summarize(state: SystemState, numbers: Numbers) -> dict[str, object]:
             "latency_ms": _latency(numbers.cache_get_buckets),
             "lookups": _by_tier_and_entity(numbers.lookups),
             "loads": _nested(numbers.loads),
-            "loads_coalesced": {entity: count for (entity,), count in numbers.loads_coalesced.items()},
+            "loads_coalesced": _flat(numbers.loads_coalesced),
             "invalidations": _nested(numbers.invalidations),
             "breaker_transitions": sum(numbers.breaker_transitions.values()),
         },
@@ -54,7 +54,7 @@ def summarize(state: SystemState, numbers: Numbers) -> dict[str, object]:
             },
             "queries": {
                 "total": numbers.query_buckets[-1][1] if numbers.query_buckets else 0,
-                "failed": {outcome: count for (outcome,), count in numbers.queries_failed.items()},
+                "failed": _flat(numbers.queries_failed),
                 "latency_ms": _latency(numbers.query_buckets),
             },
         },
@@ -98,15 +98,20 @@ def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
+# Labels may be members of a StrEnum, which orjson refuses as keys: str() makes plain text of them.
+def _flat(counts: Counts) -> dict[str, int]:
+    return {str(label): count for (label,), count in counts.items()}
+
+
 def _nested(counts: Counts) -> dict[str, dict[str, int]]:
     tree: dict[str, dict[str, int]] = {}
     for (first, second), count in counts.items():
-        tree.setdefault(first, {})[second] = count
+        tree.setdefault(str(first), {})[str(second)] = count
     return tree
 
 
 def _by_tier_and_entity(lookups: Counts) -> dict[str, dict[str, dict[str, int]]]:
     tree: dict[str, dict[str, dict[str, int]]] = {}
     for (entity, tier, outcome), count in lookups.items():
-        tree.setdefault(tier, {}).setdefault(entity, {})[outcome] = count
+        tree.setdefault(str(tier), {}).setdefault(str(entity), {})[str(outcome)] = count
     return tree
