@@ -131,9 +131,9 @@ class RedisTier(CacheTier):
 
     @override
     async def describe(self) -> TierInfo:
-        # A server that keeps INFO to itself (an ACL of a hosted Redis) is described by what is left.
+        # A server that keeps INFO to itself (hosted ones do, by an ACL or another name) is described by what is left.
         commands: list[Command] = [("INFO", "server"), ("INFO", "memory"), ("DBSIZE",)]
-        server, memory, keys = await self._ask("info", commands, tolerated=ErrorReply("NOPERM"))
+        server, memory, keys = await self._ask("info", commands, errors_are_answers=True)
         if not isinstance(keys, int):
             raise await self._confused()
         server_facts, memory_facts = _facts(server), _facts(memory)
@@ -153,19 +153,17 @@ class RedisTier(CacheTier):
     async def close(self) -> None:
         await self._connections.close()
 
-    async def _ask(
-        self, operation: str, commands: Sequence[Command], *, tolerated: ErrorReply | None = None
-    ) -> Replies:
-        return await self._converse(operation, lambda ask: ask(commands), tolerated=tolerated)
+    async def _ask(self, operation: str, commands: Sequence[Command], *, errors_are_answers: bool = False) -> Replies:
+        return await self._converse(operation, lambda ask: ask(commands), errors_are_answers=errors_are_answers)
 
     async def _converse(
         self,
         operation: str,
         conversation: Callable[[Ask], Awaitable[Replies]],
         *,
-        tolerated: ErrorReply | None = None,
+        errors_are_answers: bool = False,
     ) -> Replies:
-        """Hold a conversation and return its replies; any error reply but the tolerated one is raised."""
+        """Hold a conversation and return its replies; an error reply is raised, unless it is an answer too."""
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
@@ -173,7 +171,7 @@ class RedisTier(CacheTier):
         finally:
             self._observer(CacheOperated(tier="redis", operation=operation, duration_seconds=clock() - began))
         for reply in replies:
-            if isinstance(reply, ErrorReply) and reply != tolerated:
+            if isinstance(reply, ErrorReply) and not errors_are_answers:
                 if reply.code in _MOVED_ON:
                     await self._connections.drop()
                 message = f"Redis answered {reply.code}"

@@ -158,12 +158,12 @@ class ResilientTier(CacheTier):
             try:
                 async with Deadline(deadline):
                     result = await call()
-            except (TimeoutError, CacheTimeout) as error:
+            except TimeoutError as error:
                 if progress.talked_seconds(clock()) < self._timeout_seconds * FAIR_CHANCE_RATIO:
                     raise CacheBusy(_NO_FAIR_CHANCE) from error
                 self._breaker.failed(token, _TIMEOUT)
                 raise CacheTimeout(_TIMEOUT) from error
-            except CacheUnavailable as error:
+            except (CacheTimeout, CacheUnavailable) as error:
                 self._breaker.failed(token, str(error))
                 raise
             except CacheError:

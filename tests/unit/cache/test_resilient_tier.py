@@ -1,0 +1,394 @@
+"""Another tier behind mode, breaker and deadline."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from tests.fakes.failing_tier import FailingTier
+from tests.fakes.memory_tier import MemoryTier
+from tests.fakes.slow_tier import SlowTier
+from zpmeow.cache.breaker import CircuitBreaker, CircuitState
+from zpmeow.cache.call_budget import open_budget, outside_budget, report_talking, report_waiting
+from zpmeow.cache.errors import CacheBusy, CacheBypassed, CacheError, CacheTimeout, CacheUnavailable
+from zpmeow.cache.mode import CacheMode
+from zpmeow.cache.resilient_tier import ResilientTier
+from zpmeow.cache.tier import CacheTier, Hint
+from zpmeow.events import CacheModeChanged, CircuitChanged, Event
+
+TIMEOUT_SECONDS = 0.02
+THRESHOLD = 5
+
+
+class Stage:
+    """A guarded memory tier that can be made to fail and to hang."""
+
+    def __init__(
+        self,
+        *,
+        inner: CacheTier | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        mode: CacheMode = CacheMode.NORMAL,
+        closed: bool = True,
+        catch_up: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Make it, closed and well unless told otherwise."""
+        self.memory = MemoryTier()
+        self.failing = FailingTier(self.memory)
+        self.slow = SlowTier(self.failing)
+        self.events: list[Event] = []
+        self.breaker = CircuitBreaker(
+            failure_threshold=THRESHOLD,
+            window_seconds=10,
+            failure_rate=0.5,
+            probe_interval_seconds=0.001,
+            observer=self.events.append,
+            closed=closed,
+        )
+        self.tier = ResilientTier(
+            inner=inner or self.slow,
+            breaker=self.breaker,
+            mode=mode,
+            timeout_seconds=timeout_seconds,
+            observer=self.events.append,
+            catch_up=catch_up,
+        )
+
+    async def call(self) -> None:
+        """Make a call and take no interest in how it ends."""
+        with suppress(CacheError):
+            await self.tier.get_many(["key"])
+
+    async def run_until(self, condition: Callable[[], bool]) -> None:
+        """Run the probe loop until the condition holds."""
+        task = asyncio.create_task(self.tier.run())
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110  (what is waited for has no event)
+                await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    def is_closed(self) -> bool:
+        """Tell whether calls pass."""
+        return self.breaker.state is CircuitState.CLOSED
+
+
+async def test_calls_pass_when_all_is_well() -> None:
+    """Every method of the port reaches the tier."""
+    stage = Stage(timeout_seconds=5)
+
+    await stage.tier.put_many([Hint(key="key", text=b"text", lifetime_seconds=9)])
+    assert await stage.tier.get_many(["key"]) == [b"text"]
+    assert await stage.tier.discard("key", b"text")
+    await stage.tier.probe()
+    assert (await stage.tier.describe()).total_keys == 0
+    await stage.tier.reset()
+    await stage.tier.close()
+
+    assert stage.memory.calls == ["put", "get", "delete", "ping", "info"]
+    assert stage.memory.resets == 1
+    assert stage.memory.closed
+
+
+async def test_call_times_out_when_the_tier_hangs() -> None:
+    """The call is given up at the deadline, and counted."""
+    stage = Stage()
+    stage.slow.hang()
+
+    for _ in range(THRESHOLD):
+        with pytest.raises(CacheTimeout):
+            await stage.tier.get_many(["key"])
+
+    assert stage.slow.waiting == 0
+    assert stage.breaker.state is CircuitState.OPEN
+    assert stage.tier.unusable_because == "circuit open: 5 failures in a row, the last: timeout"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (CacheUnavailable("connection refused"), CacheUnavailable),
+        (CacheTimeout("timeout"), CacheTimeout),
+        (RuntimeError("secret"), CacheUnavailable),
+        (OSError("secret"), CacheUnavailable),
+    ],
+)
+async def test_breaker_opens_when_calls_fail(error: Exception, raised: type[CacheError]) -> None:
+    """What is the tier's fault counts, also what no tier should raise, whose text is shown nowhere."""
+    stage = Stage(timeout_seconds=5)
+    stage.failing.error = error
+
+    for _ in range(THRESHOLD):
+        with pytest.raises(raised) as caught:
+            await stage.tier.get_many(["key"])
+        assert "secret" not in str(caught.value)
+
+    assert stage.breaker.state is CircuitState.OPEN
+
+
+@pytest.mark.parametrize("error", [CacheBusy("busy"), CacheBypassed("disabled")])
+async def test_breaker_stays_closed_when_calls_never_began(error: CacheError) -> None:
+    """What says nothing about the tier's health counts as nothing."""
+    stage = Stage(timeout_seconds=5)
+    stage.failing.error = error
+
+    for _ in range(100):
+        with pytest.raises(type(error)):
+            await stage.tier.get_many(["key"])
+
+    assert stage.is_closed()
+
+
+async def test_breaker_stays_closed_when_callers_go_away() -> None:
+    """A cancelled caller gets its cancellation and counts as nothing."""
+    stage = Stage(timeout_seconds=5)
+    stage.slow.hang()
+
+    tasks = [asyncio.create_task(stage.tier.get_many(["key"])) for _ in range(50)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert all(isinstance(one, asyncio.CancelledError) for one in ended)
+    assert stage.slow.cancelled == 50
+    assert stage.is_closed()
+
+
+async def test_breaker_opens_when_four_of_five_calls_fail() -> None:
+    """Never five failures in a row, and twenty calls are enough."""
+    stage = Stage(timeout_seconds=5)
+    error = CacheUnavailable("connection reset by peer")
+    stage.failing.script = [error, error, error, error, None] * 4
+
+    for _ in range(20):
+        assert stage.is_closed()
+        await stage.call()
+
+    assert stage.breaker.state is CircuitState.OPEN
+    assert stage.failing.attempts == 20
+
+
+async def test_calls_are_bypassed_without_waiting_when_the_circuit_is_open() -> None:
+    """A bypassed call does not give up the loop even once, and does not reach the tier."""
+    stage = Stage(closed=False)
+    call = stage.tier.get_many(["key"])
+
+    with pytest.raises(CacheBypassed, match="circuit_open"):
+        call.send(None)
+
+    assert stage.slow.attempts == 0
+    assert stage.tier.unusable_because == "circuit open: not probed yet"
+
+
+async def test_calls_are_bypassed_without_waiting_when_the_operator_says_so() -> None:
+    """The mode is asked before the breaker."""
+    stage = Stage(closed=False, mode=CacheMode.BYPASS)
+
+    with pytest.raises(CacheBypassed, match="mode"):
+        stage.tier.get_many(["key"]).send(None)
+
+    assert stage.tier.unusable_because == "bypassed by an operator"
+
+
+async def test_exactly_one_probe_passes_when_a_thousand_callers_find_it_half_open() -> None:
+    """While the probe is under way all callers are bypassed; after it they pass."""
+    stage = Stage(closed=False, timeout_seconds=5)
+    stage.slow.hang()
+    bypassed = 0
+
+    async def caller() -> None:
+        nonlocal bypassed
+        try:
+            await stage.tier.get_many(["key"])
+        except CacheBypassed:
+            bypassed += 1
+
+    async def call_then_answer() -> None:
+        while not stage.slow.waiting:  # noqa: ASYNC110  (what is waited for has no event)
+            await asyncio.sleep(0)
+        await asyncio.gather(*(caller() for _ in range(1000)))
+        assert stage.breaker.state is CircuitState.HALF_OPEN
+        assert stage.slow.attempts == 1
+        stage.slow.resume()
+
+    await asyncio.gather(stage.run_until(stage.is_closed), call_then_answer())
+
+    assert bypassed == 1000
+    assert stage.memory.calls == ["ping"]
+    assert await stage.tier.get_many(["key"]) == [None]
+
+
+async def test_probe_times_out_when_the_tier_hangs() -> None:
+    """The probe has a deadline of its own, so a hung tier is probed again and again, and found when it wakes."""
+    stage = Stage(closed=False)
+    stage.slow.hang()
+
+    await stage.run_until(lambda: stage.slow.attempts >= 3)
+    assert stage.breaker.reason in {"timeout", "the probe was cancelled"}
+    stage.slow.resume()
+    await stage.run_until(stage.is_closed)
+
+
+async def test_connections_are_dropped_before_each_probe() -> None:
+    """A probe never goes over a connection from before the outage."""
+    stage = Stage()
+    stage.slow.hang()
+    for _ in range(THRESHOLD):
+        await stage.call()
+    assert stage.memory.resets == 0
+
+    stage.slow.resume()
+    await stage.run_until(stage.is_closed)
+
+    assert stage.memory.resets >= 1
+
+
+async def test_nothing_is_sent_while_the_mode_is_bypass() -> None:
+    """No probe either; back in normal mode the tier is probed and caught up before calls pass."""
+    caught_up = 0
+
+    async def catch_up() -> None:
+        nonlocal caught_up
+        caught_up += 1
+        with pytest.raises(CacheBypassed):
+            await stage.tier.get_many(["key"])
+
+    stage = Stage(timeout_seconds=5, catch_up=catch_up)
+    stage.tier.set_mode(CacheMode.BYPASS)
+    stage.breaker.open("an outage")
+    run = asyncio.create_task(stage.tier.run())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert stage.slow.attempts == 0
+
+    stage.tier.set_mode(CacheMode.NORMAL)
+    run.cancel()
+    await stage.run_until(stage.is_closed)
+
+    assert caught_up == 1
+    assert stage.memory.calls == ["ping"]
+
+
+async def test_circuit_opens_when_the_mode_returns_to_normal() -> None:
+    """What stands in the tier is of the past after a bypass, so the catch-up comes first."""
+    stage = Stage(timeout_seconds=5)
+
+    stage.tier.set_mode(CacheMode.BYPASS)
+    stage.tier.set_mode(CacheMode.BYPASS)
+    stage.tier.set_mode(CacheMode.NORMAL)
+    stage.tier.set_mode(CacheMode.NORMAL)
+
+    assert stage.breaker.state is CircuitState.OPEN
+    assert [event.mode for event in stage.events if isinstance(event, CacheModeChanged)] == ["bypass", "normal"]
+    assert [event.reason for event in stage.events if isinstance(event, CircuitChanged)] == ["back from bypass"]
+    await stage.run_until(stage.is_closed)
+
+
+async def test_calls_of_one_request_share_one_deadline() -> None:
+    """The time that the first call took is missing for the second; the third never begins."""
+    stage = Stage(timeout_seconds=0.05)
+    stage.slow.hang()
+
+    with open_budget(0.05):
+        began = time.monotonic()
+        with pytest.raises(CacheTimeout):
+            await stage.tier.get_many(["key"])
+        for _ in range(10):
+            with pytest.raises(CacheBusy):
+                stage.tier.get_many(["key"]).send(None)
+        assert time.monotonic() - began < 5
+        with outside_budget(), pytest.raises(CacheTimeout):
+            await stage.tier.get_many(["key"])
+
+    assert stage.slow.attempts == 2
+    assert stage.is_closed()
+
+
+class QueueingTier(MemoryTier):
+    """Tells that its calls wait for their turn; `talks_after_seconds` later they talk, and never end."""
+
+    def __init__(self, *, talks_after_seconds: float | None) -> None:
+        """Never begin to talk if None."""
+        super().__init__()
+        self._talks_after_seconds = talks_after_seconds
+
+    async def probe(self) -> None:
+        """Wait, then talk, then hang."""
+        report_waiting()
+        if self._talks_after_seconds is not None:
+            await asyncio.sleep(self._talks_after_seconds)
+            report_talking(asyncio.get_running_loop().time())
+        await asyncio.Event().wait()
+
+
+async def test_call_is_busy_when_it_waited_for_its_turn_until_the_deadline() -> None:
+    """A call that could not begin says nothing about the tier."""
+    stage = Stage(inner=QueueingTier(talks_after_seconds=None))
+
+    for _ in range(THRESHOLD + 1):
+        with pytest.raises(CacheBusy):
+            await stage.tier.probe()
+
+    assert stage.is_closed()
+
+
+async def test_call_times_out_when_it_got_its_turn_early() -> None:
+    """A call that could talk for most of its time was not answered, by the tier's fault."""
+    stage = Stage(inner=QueueingTier(talks_after_seconds=0.0), timeout_seconds=0.05)
+
+    for _ in range(THRESHOLD):
+        with pytest.raises(CacheTimeout):
+            await stage.tier.probe()
+
+    assert stage.breaker.state is CircuitState.OPEN
+
+
+async def test_first_wave_ends_at_the_deadline_when_ten_talk_and_forty_wait() -> None:
+    """The waiting ones are busy, the talking ones open the breaker, and the wave after that is bypassed."""
+
+    class NarrowTier(SlowTier):
+        def __init__(self) -> None:
+            super().__init__(MemoryTier())
+            self._turns = asyncio.Semaphore(10)
+
+        async def get_many(self, keys: object) -> list[bytes | None]:
+            report_waiting()
+            async with self._turns:
+                report_talking(asyncio.get_running_loop().time())
+                return await super().get_many(["key"])
+
+    inner = NarrowTier()
+    inner.hang()
+    stage = Stage(inner=inner)
+
+    ended = await asyncio.gather(*(stage.tier.get_many(["key"]) for _ in range(50)), return_exceptions=True)
+
+    assert sum(isinstance(one, CacheTimeout) for one in ended) == 10
+    assert sum(isinstance(one, CacheBusy) for one in ended) == 40
+    assert stage.breaker.state is CircuitState.OPEN
+    with pytest.raises(CacheBypassed):
+        stage.tier.get_many(["key"]).send(None)
+
+
+async def test_late_outcomes_change_nothing_when_the_circuit_has_closed_again() -> None:
+    """A call from before an outage that fails after it does not count for the time after."""
+    stage = Stage(timeout_seconds=5)
+    stage.slow.hang()
+    early = [asyncio.create_task(stage.call()) for _ in range(THRESHOLD)]
+    await asyncio.sleep(0)
+    stage.breaker.open("an outage")
+    before = stage.slow.attempts
+
+    run = asyncio.create_task(stage.run_until(stage.is_closed))
+    while stage.slow.attempts == before:  # noqa: ASYNC110  (what is waited for has no event)
+        await asyncio.sleep(0)
+    stage.failing.script = [CacheUnavailable("late")] * THRESHOLD
+    stage.slow.resume()
+    await asyncio.gather(*early)
+    await run
+
+    assert stage.is_closed()
