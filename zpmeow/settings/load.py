@@ -66,7 +66,9 @@ def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | Non
         assert isinstance(group, type)
         assert issubclass(group, BaseModel)
         try:
-            groups[name] = group.model_validate(_variables_of(group, variables))
+            mine = _variables_of(group, variables)
+            problems += [f"{variable}: expected text in UTF-8" for variable, text in mine.items() if not _is_text(text)]
+            groups[name] = group.model_validate(mine)
         except ValidationError as error:
             problems += _problems(error, only_in_file)
     if problems:
@@ -96,6 +98,15 @@ def _set_variables(variables: Mapping[str, str | None]) -> dict[str, str]:
 def _variables_of(group: type[BaseModel], variables: Mapping[str, str]) -> dict[str, str]:
     names = (str(field.validation_alias) for field in group.model_fields.values())
     return {name: variables[name] for name in names if name in variables}
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether it is text; the environment's undecodable bytes come as halves of surrogate pairs."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _problems(error: ValidationError, only_in_file: Mapping[str, str]) -> list[str]:

@@ -193,9 +193,7 @@ def redis_url() -> BeforeValidator:
     return _text_validator(parse)
 
 
-def database_url_of(
-    *, host: str, port: int, user: str, password: str | None, name: str, ssl_mode: str | None
-) -> str:
+def database_url_of(*, host: str, port: int, user: str, password: str | None, name: str, ssl_mode: str | None) -> str:
     """Put the URL of a PostgreSQL database together; a host that is a path is a Unix socket's folder."""
     login = quote(user, safe="") + ("" if password is None else ":" + quote(password, safe=""))
     query = {} if ssl_mode is None else {"sslmode": ssl_mode}
