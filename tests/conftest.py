@@ -1,5 +1,9 @@
-"""Real servers for every test that asks for one; the tests of a session share one of each unless they break it."""
+"""Real servers for every test that asks for one; the tests of a session share one of each unless they break it.
 
+With ZPMEOW_FORBID_SKIPS=1 (`.ci/run`) a session in which anything was skipped has failed.
+"""
+
+import os
 import uuid
 from collections.abc import Iterator
 
@@ -79,3 +83,16 @@ def own_postgres(postgres_installation: PostgresInstallation) -> Iterator[Postgr
         yield server
     finally:
         server.close()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the session for its skips where everything that tests need is installed."""
+    if os.environ.get("ZPMEOW_FORBID_SKIPS") != "1":
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not reporter.stats.get("skipped"):
+        return
+    reporter.write_line("")
+    reporter.write_line(f"ZPMEOW_FORBID_SKIPS: {len(reporter.stats['skipped'])} skipped, which counts as failure here")
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
