@@ -3,7 +3,8 @@
 What is guaranteed:
 
 - A call ends within its deadline, whatever the server does: waiting, connecting, a whole transaction and its
-  commit included. No place in line within it is `Overloaded`, anything else `DatabaseUnavailable`.
+  commit included. Who spent it in line, wholly or for the most part, gets `Overloaded`, anyone else
+  `DatabaseUnavailable`.
 - A call that runs out of time or is cancelled cuts its connection off without waiting, and its place is free at once.
   The server ends the abandoned statement by itself: it looks for its client twice a second (PostgreSQL 14 and newer)
   and has a statement_timeout a little above the deadline.
@@ -150,17 +151,21 @@ class Database:
 
     async def _attempt(self, lane: _Lane, work: Callable[["Connection"], Awaitable[Result]]) -> Result | Failure:
         began = self._reachability.begin()
+        began_at = time.monotonic()
         has_place = False
+        waited_seconds = 0.0
         connection: Connection | None = None
         fit = False
         try:
             async with asyncio.timeout(lane.timeout_seconds):
                 await lane.pool.take_place()
                 has_place = True
+                waited_seconds = time.monotonic() - began_at
                 connection = await lane.pool.borrow()
                 result = await work(connection)
         except TimeoutError:
-            failure = timed_out(lane.timeout_seconds) if has_place else _no_place(lane)
+            in_line = not has_place or waited_seconds > lane.timeout_seconds / 2
+            failure = _no_place(lane) if in_line else timed_out(lane.timeout_seconds)
         except Exception as error:  # noqa: BLE001  (classify lets through what is not the database's)
             failure = classify(error, connecting=connection is None)
             fit = failure.problem is None and isinstance(error, (asyncpg.PostgresError, DomainError))
