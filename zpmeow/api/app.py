@@ -1,7 +1,7 @@
 """Makes the application: one table of routes becomes aiohttp's router.
 
-No middlewares: each route's `Endpoint` does all that a request needs, and what no route matches has an
-`Endpoint` too. What is left to aiohttp itself (bytes that are not HTTP) is `connection`'s affair.
+No middlewares: each route's `Endpoint` does all that a request needs. What no route matches is `unmatched`'s
+affair, and bytes that are not HTTP are `connection`'s.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from zpmeow.api.endpoint import DRAINING, Draining, Endpoint, Pipeline
 from zpmeow.api.exposition import Exposition
 from zpmeow.api.route import ApiServices
 from zpmeow.api.routes import ROUTES
-from zpmeow.api.unmatched import UNMATCHED, Anything
+from zpmeow.api.unmatched import UNMATCHED, UNMATCHED_ROUTE
 from zpmeow.events import Observer
 from zpmeow.services.access import AccessService
 from zpmeow.services.cache_control import CacheControl
@@ -75,13 +75,12 @@ def create_app(
     )
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[DRAINING] = pipeline.draining
+    app[UNMATCHED] = Endpoint(route=UNMATCHED_ROUTE, pipeline=pipeline)
     for route in ROUTES:
         endpoint = Endpoint(route=route, pipeline=pipeline)
         methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
         for method in methods:
             app.router.add_route(method, route.path, endpoint.answer, expect_handler=_expect_later)
-    anything = Anything(Endpoint(route=UNMATCHED, pipeline=pipeline).answer, _expect_later)
-    app.router.register_resource(anything)
     return app
 
 

@@ -17,11 +17,11 @@ from aiohttp import web
 from zpmeow.api.answers import crashed, refused
 from zpmeow.api.endpoint import complete
 from zpmeow.api.refusals import MalformedRequest
-from zpmeow.api.unmatched import UNMATCHED
+from zpmeow.api.unmatched import UNMATCHED_ROUTE
 from zpmeow.events import Observer, RequestCrashed, RequestFinished, RequestStarted
 
 _UNREAD_TIMEOUT_SECONDS = 30
-_LINGERING_SECONDS = 5.0  # How long an unwanted body is read and dropped after its answer.
+_LINGERING_SECONDS = 2.0  # How long an unwanted body is read and dropped after its answer.
 
 
 class Connection(web.RequestHandler):
@@ -92,15 +92,18 @@ class Connection(web.RequestHandler):
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             answer = refused(MalformedRequest("what came is not HTTP/1.1, or too long"))
         else:
-            self._observer(RequestCrashed(identity, UNMATCHED.method, UNMATCHED.path, exc or RuntimeError(message)))
+            self._observer(
+                RequestCrashed(identity, UNMATCHED_ROUTE.method, UNMATCHED_ROUTE.path, exc or RuntimeError(message))
+            )
             answer = crashed()
         answer.closes = True
+        answer.headers = {"Connection": "close"}  # aiohttp takes what it could not parse for HTTP/1.0.
         self._observer(RequestStarted())
         self._observer(
             RequestFinished(
                 request_id=identity,
-                method=UNMATCHED.method,
-                route=UNMATCHED.path,
+                method=UNMATCHED_ROUTE.method,
+                route=UNMATCHED_ROUTE.path,
                 status=answer.status,
                 duration_seconds=0.0,
                 cache_status=None,

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from zpmeow.api.connection import Connection
 from zpmeow.api.endpoint import DRAINING
+from zpmeow.api.unmatched import refusing_unmatched
 from zpmeow.events import Observer
 
 DRAIN_SECONDS = 10.0
@@ -107,10 +108,12 @@ async def open_server(
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_CANCELLED_SECONDS)
     await runner.setup()
     try:
-        assert runner.server is not None
+        server = runner.server
+        assert server is not None
+        server.request_handler = refusing_unmatched(app, server.request_handler)
         factory = partial(
             Connection,
-            runner.server,
+            server,
             observer=observer,
             head_timeout_seconds=limits.head_seconds,
             idle_timeout_seconds=limits.idle_seconds,
