@@ -1,0 +1,421 @@
+"""Metrics: the contract's names and labels, each event in its number, bounded labels, both text formats."""
+
+import ast
+from dataclasses import replace
+from itertools import permutations, product
+from pathlib import Path
+
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+import zpmeow.postgres
+from zpmeow.events import (
+    BackgroundTaskCrashed,
+    CacheLookedUp,
+    CacheModeChanged,
+    CacheOperated,
+    CircuitChanged,
+    CorruptEntryFound,
+    DatabaseReachabilityChanged,
+    Event,
+    InvalidationSent,
+    LoadCoalesced,
+    LoadFinished,
+    LoadOutcome,
+    LookupOutcome,
+    QueryFinished,
+    RequestCrashed,
+    RequestFinished,
+    RequestStarted,
+    SessionRead,
+)
+from zpmeow.services.system_state import SystemState
+from zpmeow.telemetry.metrics import Metrics
+
+HEALTHY = SystemState(
+    cache_enabled=True,
+    cache_connected=True,
+    cache_keys=42,
+    cache_version="Redis 7.0.15",
+    circuit="closed",
+    mode="normal",
+    cache_trusted=True,
+    cache_problem=None,
+    database_problem=None,
+    pool_size=10,
+    pool_idle=3,
+    pool_in_use=2,
+    pool_waiting=1,
+)
+ENTITIES = ("session", "status", "qr", "credential", "name", "key")
+CIRCUITS = ("closed", "open", "half_open")
+
+
+class Scrapes:
+    """Metrics in a registry of their own, and their samples by name and labels."""
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(registry=self.registry)
+        self.system = HEALTHY
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        """Return a sample of a scrape now; None if there is no such series."""
+        self.metrics.as_text(self.system, "")
+        return self.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture
+def scrapes() -> Scrapes:
+    """Fresh metrics."""
+    return Scrapes()
+
+
+FROM_THE_START = [
+    *(
+        ("zpmeow_cache_lookups_total", {"entity": entity, "tier": "redis", "outcome": outcome})
+        for entity, outcome in product(ENTITIES, ("hit", "miss", "stale", "corrupt", "timeout", "error", "bypass"))
+    ),
+    *(
+        ("zpmeow_cache_operation_duration_seconds_count", {"tier": "redis", "operation": operation})
+        for operation in ("get", "put", "delete", "ping", "info")
+    ),
+    ("zpmeow_cache_hit_ratio", {}),
+    *(("zpmeow_breaker_transitions_total", {"from": a, "to": b}) for a, b in permutations(CIRCUITS, 2)),
+    *(
+        ("zpmeow_loads_total", {"entity": entity, "outcome": outcome})
+        for entity, outcome in product(ENTITIES, ("found", "absent", "error"))
+    ),
+    *(("zpmeow_loads_coalesced_total", {"entity": entity}) for entity in ENTITIES),
+    *(
+        ("zpmeow_invalidations_total", {"source": source, "outcome": outcome})
+        for source, outcome in product(("write", "retry", "operator"), ("applied", "superseded", "failed"))
+    ),
+    *(("zpmeow_db_queries_failed_total", {"outcome": outcome}) for outcome in ("error", "timeout", "overloaded")),
+    ("zpmeow_db_query_duration_seconds_count", {"query": "find"}),
+    ("zpmeow_http_request_duration_seconds_count", {"method": "GET", "route": "unmatched", "status": "404"}),
+    ("zpmeow_http_requests_in_flight", {}),
+    *(("zpmeow_crashes_total", {"where": where}) for where in ("request", "background_task")),
+]
+
+
+@pytest.mark.parametrize(("name", "labels"), FROM_THE_START)
+def test_series_is_zero_when_nothing_has_happened(scrapes: Scrapes, name: str, labels: dict[str, str]) -> None:
+    """A first increment is seen by rate(), because the series was there at 0."""
+    assert scrapes.sample(name, **labels) == 0
+
+
+EVENTS: list[tuple[Event, str, dict[str, str]]] = [
+    (
+        CacheLookedUp("qr", "redis", LookupOutcome.CORRUPT),
+        "zpmeow_cache_lookups_total",
+        {"entity": "qr", "tier": "redis", "outcome": "corrupt"},
+    ),
+    (
+        CacheOperated("redis", "put", 0.0002),
+        "zpmeow_cache_operation_duration_seconds_count",
+        {"tier": "redis", "operation": "put"},
+    ),
+    (
+        LoadFinished("status", LoadOutcome.ABSENT),
+        "zpmeow_loads_total",
+        {"entity": "status", "outcome": "absent"},
+    ),
+    (LoadCoalesced("key"), "zpmeow_loads_coalesced_total", {"entity": "key"}),
+    (
+        InvalidationSent("retry", "applied"),
+        "zpmeow_invalidations_total",
+        {"source": "retry", "outcome": "applied"},
+    ),
+    (QueryFinished("find", "timeout", 5.0), "zpmeow_db_query_duration_seconds_count", {"query": "find"}),
+    (QueryFinished("find", "timeout", 5.0), "zpmeow_db_queries_failed_total", {"outcome": "timeout"}),
+    (
+        CircuitChanged("closed", "open", "x"),
+        "zpmeow_breaker_transitions_total",
+        {"from": "closed", "to": "open"},
+    ),
+    (RequestStarted(), "zpmeow_http_requests_in_flight", {}),
+    (
+        RequestFinished("id", "GET", "/health", 200, 0.01, None),
+        "zpmeow_http_request_duration_seconds_count",
+        {"method": "GET", "route": "/health", "status": "200"},
+    ),
+    (RequestCrashed("id", "GET", "/health", ValueError()), "zpmeow_crashes_total", {"where": "request"}),
+    (BackgroundTaskCrashed("probe", ValueError()), "zpmeow_crashes_total", {"where": "background_task"}),
+]
+
+
+@pytest.mark.parametrize(("event", "name", "labels"), EVENTS)
+def test_event_is_counted_once(scrapes: Scrapes, event: Event, name: str, labels: dict[str, str]) -> None:
+    """Each event adds one to its number."""
+    scrapes.metrics(event)
+
+    assert scrapes.sample(name, **labels) == 1
+
+
+def test_query_is_not_a_failure_when_it_is_answered(scrapes: Scrapes) -> None:
+    """An answered query counts for its time alone."""
+    scrapes.metrics(QueryFinished("find", "ok", 0.001))
+
+    assert scrapes.sample("zpmeow_db_queries_failed_total", outcome="ok") is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        SessionRead("name", from_cache=True),
+        CorruptEntryFound("key", "size"),
+        CacheModeChanged("bypass"),
+        DatabaseReachabilityChanged("gone"),
+    ],
+)
+def test_event_without_a_number_changes_nothing(scrapes: Scrapes, event: Event) -> None:
+    """What other events or the state already tell is not counted twice."""
+    before = own_lines(scrapes)
+
+    scrapes.metrics(event)
+
+    assert own_lines(scrapes) == before
+
+
+def own_lines(scrapes: Scrapes) -> list[bytes]:
+    """Return the lines of a scrape that are the service's own (the process's own change all the time)."""
+    text, _ = scrapes.metrics.as_text(HEALTHY, "")
+    return [line for line in text.splitlines() if line.startswith(b"zpmeow_")]
+
+
+def test_in_flight_returns_to_zero_when_requests_finish(scrapes: Scrapes) -> None:
+    """Started minus finished."""
+    scrapes.metrics(RequestStarted())
+    scrapes.metrics(RequestStarted())
+    scrapes.metrics(RequestFinished("id", "GET", "/x", 200, 0.1, None))
+
+    assert scrapes.sample("zpmeow_http_requests_in_flight") == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bound"), [(0.0, "0.0001"), (0.0001, "0.0001"), (0.00011, "0.00025"), (9.0, "+Inf")]
+)
+def test_duration_falls_into_the_bucket_whose_bound_it_does_not_exceed(
+    scrapes: Scrapes, seconds: float, bound: str
+) -> None:
+    """Buckets are cumulative and their bounds belong to them."""
+    bounds = ["0.0001", "0.00025", "0.0005", "5.0", "+Inf"]
+
+    scrapes.metrics(CacheOperated("redis", "get", seconds))
+
+    counts = {
+        le: scrapes.sample("zpmeow_cache_operation_duration_seconds_bucket", tier="redis", operation="get", le=le)
+        for le in bounds
+    }
+    assert counts == {le: float(bounds.index(le) >= bounds.index(bound)) for le in bounds}
+
+
+def test_state_becomes_gauges(scrapes: Scrapes) -> None:
+    """What only exists at one moment is told as it is at the scrape."""
+    assert scrapes.sample("zpmeow_cache_keys") == 42
+    assert scrapes.sample("zpmeow_cache_connected") == 1
+    assert scrapes.sample("zpmeow_cache_trusted") == 1
+    assert scrapes.sample("zpmeow_db_connected") == 1
+    assert scrapes.sample("zpmeow_db_pool_connections", state="idle") == 3
+    assert scrapes.sample("zpmeow_db_pool_connections", state="in_use") == 2
+    assert scrapes.sample("zpmeow_db_pool_size") == 10
+    assert scrapes.sample("zpmeow_db_pool_waiting") == 1
+
+
+@pytest.mark.parametrize("circuit", CIRCUITS)
+def test_breaker_state_is_one_hot(scrapes: Scrapes, circuit: str) -> None:
+    """Exactly one state is 1."""
+    scrapes.system = replace(HEALTHY, circuit=circuit)
+
+    values = {known: scrapes.sample("zpmeow_breaker_state", state=known) for known in CIRCUITS}
+
+    assert values == {known: float(known == circuit) for known in CIRCUITS}
+
+
+@pytest.mark.parametrize("mode", ["normal", "bypass"])
+def test_cache_mode_is_one_hot(scrapes: Scrapes, mode: str) -> None:
+    """Exactly one mode is 1."""
+    scrapes.system = replace(HEALTHY, mode=mode)
+
+    values = {known: scrapes.sample("zpmeow_cache_mode", mode=known) for known in ("normal", "bypass")}
+
+    assert values == {known: float(known == mode) for known in ("normal", "bypass")}
+
+
+def test_gauges_fall_when_redis_and_the_database_are_away(scrapes: Scrapes) -> None:
+    """The number of keys is unknown then, not 0."""
+    scrapes.system = replace(
+        HEALTHY,
+        cache_connected=False,
+        cache_keys=None,
+        cache_version=None,
+        cache_trusted=False,
+        cache_problem="refused",
+        database_problem="refused",
+    )
+
+    keys = scrapes.sample("zpmeow_cache_keys")
+
+    assert keys != keys  # noqa: PLR0124  (NaN alone is not itself)
+    assert scrapes.sample("zpmeow_cache_connected") == 0
+    assert scrapes.sample("zpmeow_cache_trusted") == 0
+    assert scrapes.sample("zpmeow_db_connected") == 0
+
+
+def test_hit_ratio_counts_hits_and_misses_only(scrapes: Scrapes) -> None:
+    """Bypassed, failed, corrupt and stale look-ups are neither hits nor misses."""
+    for outcome in (*[LookupOutcome.HIT] * 3, *LookupOutcome):
+        scrapes.metrics(CacheLookedUp("session", "redis", outcome))
+
+    assert scrapes.sample("zpmeow_cache_hit_ratio") == 0.8
+
+
+def test_unknown_methods_and_statuses_share_a_label(scrapes: Scrapes) -> None:
+    """Callers cannot make series by inventing methods."""
+    for number in range(50):
+        scrapes.metrics(RequestFinished("id", f"BREW{number}", "/x", 999, 0.1, None))
+
+    count = scrapes.sample("zpmeow_http_request_duration_seconds_count", method="other", route="/x", status="other")
+    assert count == 50
+
+
+def test_routes_are_bounded_when_paths_pass_for_routes(scrapes: Scrapes) -> None:
+    """Were paths ever to come as routes, the series would still not grow for ever."""
+    for number in range(5000):
+        scrapes.metrics(RequestFinished("id", "GET", f"/{number}", 200, 0.1, None))
+
+    assert (
+        scrapes.sample("zpmeow_http_request_duration_seconds_count", method="GET", route="unmatched", status="200") or 0
+    ) >= 4000
+    assert len([line for line in own_lines(scrapes) if b"request_duration_seconds_count" in line]) < 1100
+
+
+def test_expected_routes_are_there_from_the_start(scrapes: Scrapes) -> None:
+    """Every route that will be served has its series at 0."""
+    scrapes.metrics.expect_routes([("PUT", "/sessions/{sessionId}/qr")])
+
+    assert (
+        scrapes.sample(
+            "zpmeow_http_request_duration_seconds_count", method="PUT", route="/sessions/{sessionId}/qr", status="200"
+        )
+        == 0
+    )
+
+
+def test_unannounced_labels_are_counted_rather_than_raised(scrapes: Scrapes) -> None:
+    """An observer must not raise: a new tier or query gets a series by being used."""
+    scrapes.metrics(CacheLookedUp("session", "local", LookupOutcome.HIT))
+    scrapes.metrics(QueryFinished("new_query", "ok", 0.1))
+
+    assert scrapes.sample("zpmeow_cache_lookups_total", entity="session", tier="local", outcome="hit") == 1
+    assert scrapes.sample("zpmeow_db_query_duration_seconds_count", query="new_query") == 1
+
+
+def test_every_query_that_is_sent_is_known_from_the_start(scrapes: Scrapes) -> None:
+    """The names of queries in `postgres/` have their series at 0."""
+    senders = {"fetch", "fetch_row", "fetch_row_from_reserve", "transaction", "_write"}
+    sent = {
+        call.args[0].value
+        for file in Path(zpmeow.postgres.__path__[0]).glob("*.py")
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in senders
+        if call.args and isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str)
+    }
+    names = {name for name in sent if name.replace("_", "").isalpha()}
+
+    assert len(names) > 5
+    missing = {n for n in names if scrapes.sample("zpmeow_db_query_duration_seconds_count", query=n) is None}
+    assert missing == set()
+
+
+def test_text_is_the_classic_format_when_nothing_else_is_asked_for(scrapes: Scrapes) -> None:
+    """What Prometheus of any age reads."""
+    text, content_type = scrapes.metrics.as_text(HEALTHY, "text/plain")
+
+    families = {family.name: family for family in parse_text(text.decode())}
+    assert content_type.startswith("text/plain; version=0.0.4")
+    assert families["zpmeow_cache_lookups"].type == "counter"
+    assert b"_created" not in text
+
+
+def test_text_is_openmetrics_when_asked_for(scrapes: Scrapes) -> None:
+    """OpenMetrics parses by its own strict parser and ends with its mark."""
+    scrapes.metrics(RequestFinished("id", "GET", "/x", 200, 0.1, None))
+
+    text, content_type = scrapes.metrics.as_text(HEALTHY, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+
+    families = {family.name for family in parse_openmetrics(text.decode())}  # type: ignore[no-untyped-call]
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert {"zpmeow_build", "zpmeow_loads", "zpmeow_http_request_duration_seconds", "process_cpu_seconds"} <= families
+    assert text.endswith(b"# EOF\n")
+
+
+def test_build_info_names_versions(scrapes: Scrapes) -> None:
+    """One series tells what runs."""
+    text, _ = scrapes.metrics.as_text(HEALTHY, "")
+
+    (line,) = [line for line in text.decode().splitlines() if line.startswith("zpmeow_build_info{")]
+    assert 'version="' in line
+    assert 'python="3.' in line
+
+
+def test_every_metric_says_what_to_do(scrapes: Scrapes) -> None:
+    """Each of the service's metrics has a help text of its own."""
+    text, _ = scrapes.metrics.as_text(HEALTHY, "")
+
+    helps = [family.documentation for family in parse_text(text.decode()) if family.name.startswith("zpmeow_")]
+    assert len(helps) == len(set(helps))
+    assert all(len(text) > 20 for text in helps)
+
+
+def test_two_instances_do_not_share_numbers() -> None:
+    """Nothing is kept in the library's global registry."""
+    first, second = Scrapes(), Scrapes()
+
+    first.metrics(LoadCoalesced("session"))
+
+    assert second.sample("zpmeow_loads_coalesced_total", entity="session") == 0
+
+
+def test_json_tells_the_contracts_numbers(scrapes: Scrapes) -> None:
+    """The same numbers as the text, in the contract's shape, of plain values."""
+    for outcome in (LookupOutcome.HIT, LookupOutcome.HIT, LookupOutcome.MISS, LookupOutcome.BYPASS):
+        scrapes.metrics(CacheLookedUp("session", "redis", outcome))
+    scrapes.metrics(CacheOperated("redis", "get", 0.0008))
+    scrapes.metrics(CacheOperated("redis", "put", 4.0))
+    scrapes.metrics(QueryFinished("find", "overloaded", 5.0))
+    scrapes.metrics(LoadFinished("session", LoadOutcome.FOUND))
+
+    data = orjson.loads(orjson.dumps(scrapes.metrics.as_json(HEALTHY)))
+
+    cache, database = data["cache"], data["database"]
+    assert (cache["connected"], cache["total_keys"], cache["version"]) == (True, 42, "Redis 7.0.15")
+    assert (cache["hit_rate"], cache["breaker"], cache["mode"]) == (0.6667, "closed", "normal")
+    assert cache["latency_ms"] == {"p50": 0.75, "p99": 0.995}
+    assert cache["lookups"]["redis"]["session"]["hit"] == 2
+    assert cache["loads"]["session"] == {"found": 1, "absent": 0, "error": 0}
+    assert database["pool"] == {"size": 10, "idle": 3, "in_use": 2, "waiting": 1}
+    assert database["queries"]["failed"] == {"error": 0, "timeout": 0, "overloaded": 1}
+    assert database["queries"]["total"] == 1
+
+
+def test_json_says_null_and_zero_when_nothing_was_measured(scrapes: Scrapes) -> None:
+    """No look-up: a rate of 0.0; no duration: null, not 0."""
+    data = orjson.loads(orjson.dumps(scrapes.metrics.as_json(replace(HEALTHY, cache_keys=None))))
+
+    assert data["cache"]["hit_rate"] == 0.0
+    assert data["cache"]["latency_ms"] == {"p50": None, "p99": None}
+    assert data["cache"]["total_keys"] is None
+
+
+def test_json_can_be_encoded_when_a_label_is_a_member_of_an_enum(scrapes: Scrapes) -> None:
+    """Orjson takes plain text for keys only."""
+    scrapes.metrics(CacheLookedUp(LookupOutcome.HIT, "local", LookupOutcome.HIT))
+    scrapes.metrics(LoadCoalesced(LookupOutcome.HIT))
+
+    assert orjson.dumps(scrapes.metrics.as_json(HEALTHY))
