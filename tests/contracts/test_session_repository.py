@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.fakes.in_memory_session_repository import InMemorySessionRepository
+from tests.servers.postgres_server import PostgresServer
 from zpmeow.domain import transitions
 from zpmeow.domain.errors import (
     AlreadyConnected,
@@ -34,16 +35,23 @@ ALL = frozenset(Entity)
 DEVICE = "5511999999999:12@s.whatsapp.net"
 
 
+@pytest.fixture(scope="session")
+def shared_database_url(postgres_server: PostgresServer) -> str:
+    """One database for all of this suite: to make and migrate one takes longer than most tests."""
+    return postgres_server.create_database("session_repository_contract")
+
+
 @pytest.fixture(params=["in_memory", "postgres"])
 async def repository(request: pytest.FixtureRequest) -> AsyncIterator[SessionRepository]:
     """Each implementation in turn, without any session."""
     if request.param == "in_memory":
         yield InMemorySessionRepository()
         return
-    url = request.getfixturevalue("database_url")
+    url = request.getfixturevalue("shared_database_url")
     await migrate(url=url)
     database = await Database.open(url=url, pool_size=4, timeout_seconds=10.0)
     try:
+        await database.fetch("empty", "DELETE FROM sessions")
         yield PostgresSessionRepository(database=database)
     finally:
         await database.close()
