@@ -119,10 +119,11 @@ async def _examine_redis(settings: Settings) -> list[Finding]:
         return [Finding(part="redis", verdict=Verdict.BROKEN, text=text, remedy=remedy)]
     finally:
         await tier.close()
-    return _judge_redis(settings, place, info, duration_seconds)
+    return judge_redis(settings, place, info, duration_seconds)
 
 
-def _judge_redis(settings: Settings, place: str, info: TierInfo, duration_seconds: float) -> list[Finding]:
+def judge_redis(settings: Settings, place: str, info: TierInfo, duration_seconds: float) -> list[Finding]:
+    """Say how a Redis that answers is: as advised or not."""
     text = f"{info.version} at {place}, {info.total_keys} keys, answers in {duration_seconds * 1000:.1f} ms"
     findings = [Finding(part="redis", verdict=Verdict.OK, text=text)]
     if duration_seconds > settings.cache.timeout_seconds:
