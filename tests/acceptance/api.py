@@ -135,6 +135,8 @@ async def running_api(
     cache_enabled: bool = True,
     body_timeout_seconds: float = 5.0,
     timeouts: Timeouts | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
 ) -> AsyncIterator[Api]:
     """Run an API until the block ends."""
     repository, clock, events = BreakableRepository(), SettableClock(), RecordedEvents()
@@ -160,7 +162,7 @@ async def running_api(
         metrics_token=METRICS_TOKEN,
         body_timeout_seconds=body_timeout_seconds,
     )
-    server = await open_server(app, host="127.0.0.1", port=0, observer=events, timeouts=timeouts)
+    server = await open_server(app, host=host, port=port, observer=events, timeouts=timeouts)
     try:
         async with aiohttp.ClientSession() as client:
             yield Api(

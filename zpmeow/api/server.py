@@ -50,6 +50,7 @@ class Server:
         self._runner = runner
         self._listener = listener
         self._stopping: asyncio.Task[None] | None = None
+        self._impatient = False
         self.port: int = listener.sockets[0].getsockname()[1]
 
     async def stop(self, drain_seconds: float = DRAIN_SECONDS) -> None:
@@ -62,7 +63,7 @@ class Server:
         try:
             await asyncio.shield(self._stopping)
         except asyncio.CancelledError:
-            self._stopping.cancel()
+            self._impatient = True
             raise
 
     async def _stop(self, drain_seconds: float) -> None:
@@ -79,7 +80,7 @@ class Server:
         assert server is not None
         loop = asyncio.get_running_loop()
         began = loop.time()
-        while server.connections and (waited := loop.time() - began) < drain_seconds:
+        while server.connections and not self._impatient and (waited := loop.time() - began) < drain_seconds:
             if waited >= _IDLE_GRACE_SECONDS:
                 for connection in server.connections:
                     if isinstance(connection, Connection):

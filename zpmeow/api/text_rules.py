@@ -19,13 +19,14 @@ from zpmeow.domain.proxy import MASK, split_password
 class TextRule:
     """A text must match `pattern` as a whole and have between `shortest` and `longest` characters.
 
-    `says` completes the sentence "<field> must be …", for people.
+    `says` completes the sentence "<field> must be …", for people; `example` keeps the rule.
     """
 
     pattern: str
     shortest: int
     longest: int
     says: str
+    example: str
     refuses_mask: bool = False
     _compiled: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
@@ -55,7 +56,11 @@ class TextRule:
         """Say the same in JSON Schema."""
         described = handler(schema)
         described.update(
-            pattern=f"^(?:{self.pattern})$", minLength=self.shortest, maxLength=self.longest, description=self.says
+            pattern=f"^(?:{self.pattern})$",
+            minLength=self.shortest,
+            maxLength=self.longest,
+            description=self.says,
+            examples=[self.example],
         )
         return described
 
@@ -112,24 +117,28 @@ NAME = TextRule(
     shortest=3,
     longest=50,
     says="3 to 50 of A-Z a-z 0-9 . _ - and not a UUID",
+    example="test-session",
 )
 OWN_API_KEY = TextRule(
     pattern="(?!zpm_)[!-~]+",
     shortest=32,
     longest=100,
     says="32 to 100 printable ASCII characters without spaces, not starting with zpm_",
+    example="my-own-key-of-at-least-32-characters",
 )
 WEBHOOK_URL = TextRule(
     pattern=f"https?://{_HOST}(?::{_PORT})?{_REST}",
     shortest=8,
     longest=2048,
     says="an http:// or https:// URL with a host, in ASCII, without user or password, at most 2048 characters",
+    example="https://example.org/hook",
 )
 PROXY_URL = TextRule(
     pattern=f"(?:https?|socks5)://(?:{_USER}+(?::{_PASSWORD}+)?@)?{_HOST}(?::{_PORT})?/?",
     shortest=8,
     longest=2048,
     says="an http://, https:// or socks5:// URL with a host and no path, in ASCII, at most 2048 characters",
+    example="socks5://user:password@proxy.example.org:1080",
     refuses_mask=True,
 )
 EVENT_NAME = TextRule(
@@ -137,18 +146,27 @@ EVENT_NAME = TextRule(
     shortest=1,
     longest=64,
     says="1 to 64 of A-Z a-z 0-9 . _ : * / -",
+    example="message",
 )
 DEVICE_JID = TextRule(
     pattern="[A-Za-z0-9][A-Za-z0-9._:-]*@[a-z0-9][a-z0-9.-]*",
     shortest=3,
     longest=128,
     says="a JID: user@server, at most 128 characters",
+    example="5511999999999:12@s.whatsapp.net",
 )
 # 2,953 bytes fit into the largest QR code at the lowest error correction; 2,048 leave room.
-QR_CODE = TextRule(pattern="[ -~]+", shortest=1, longest=2048, says="1 to 2048 printable ASCII characters")
+QR_CODE = TextRule(
+    pattern="[ -~]+",
+    shortest=1,
+    longest=2048,
+    says="1 to 2048 printable ASCII characters",
+    example="2@AbCdEf",
+)
 REASON = TextRule(
     pattern="[^\\u0000-\\u001f\\u007f]*",
     shortest=0,
     longest=500,
     says="at most 500 characters without control characters",
+    example="banned",
 )
