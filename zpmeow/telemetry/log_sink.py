@@ -6,6 +6,7 @@ be written are counted, and the first line that can be is preceded by one that t
 
 import io
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,22 +34,49 @@ class LineWriter(Protocol):
 
 
 class StreamWriter(LineWriter):
-    """Lines to a stream that someone else closes."""
+    """Lines to a stream that someone else closes, and that is never waited for.
+
+    A pipe that nobody empties (a stopped pager, a parent that does not read) would otherwise stop the event
+    loop with the first line that does not fit: such lines are lost, and counted like all lost lines.
+    """
 
     def __init__(self, *, stream: TextIO) -> None:
         """Write to the stream; a character that its encoding lacks is written as an escape."""
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
         self._stream = stream
+        self._encoding = stream.encoding or "utf-8"
+        self._descriptor = _descriptor_of(stream)
+        self._poll = select.poll()
+        if self._descriptor is not None:
+            self._poll.register(self._descriptor, select.POLLOUT)
+        self._is_within_line = False
 
     @override
     def write_line(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        if self._descriptor is None:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+            return
+        # A line that was cut off by a full pipe is ended first.
+        text = f"\n{line}\n" if self._is_within_line else f"{line}\n"
+        data = memoryview(text.encode(self._encoding, "backslashreplace"))
+        while data:
+            # Room, where poll tells of it, is room for a piece of this size (POSIX, pipe(7)).
+            if not self._poll.poll(0):
+                raise BlockingIOError
+            data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
+            self._is_within_line = bool(data)
 
     @override
     def close(self) -> None:
         """Leave the stream open: it is not ours."""
+
+
+def _descriptor_of(stream: TextIO) -> int | None:
+    try:
+        stream.flush()
+        return stream.fileno()
+    except (OSError, ValueError):
+        return None  # A stream in memory: it has room always.
 
 
 class FileWriter(LineWriter):

@@ -1,9 +1,11 @@
 """Writing lines: files that move, disks that fill up, readers that go away."""
 
+import contextlib
 import errno
-import io
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from structlog.typing import EventDict
@@ -178,11 +180,66 @@ def test_file_is_kept_when_it_cannot_be_made_anew(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == "found\n"
 
 
-def test_stream_gets_escapes_for_what_its_encoding_lacks() -> None:
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, TextIO]]:
+    """A pipe: the descriptor to read from, and the stream to write to."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w", encoding="ascii") as stream:
+        yield reading, stream
+    with contextlib.suppress(OSError):  # The test may have closed it.
+        os.close(reading)
+
+
+def test_stream_gets_escapes_for_what_its_encoding_lacks(pipe: tuple[int, TextIO]) -> None:
     """A terminal without UTF-8 loses no line."""
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding="ascii")
+    reading, stream = pipe
 
     StreamWriter(stream=stream).write_line("naïve")
 
-    assert raw.getvalue() == b"na\\xefve\n"
+    assert os.read(reading, 100) == b"na\\xefve\n"
+
+
+def read_all(reading: int) -> bytes:
+    """Read what is in the pipe now."""
+    os.set_blocking(reading, False)
+    found = b""
+    with contextlib.suppress(BlockingIOError):
+        while piece := os.read(reading, 65_536):
+            found += piece
+    return found
+
+
+def test_full_pipe_costs_lines_and_never_waits(pipe: tuple[int, TextIO]) -> None:
+    """A reader that stopped reading does not stop the service; when it reads again, it is told what it missed."""
+    reading, stream = pipe
+    sink = LogSink([(StreamWriter(stream=stream), message_of)])
+
+    for _ in range(50):
+        sink.write(entry("x" * 9_999))
+    read_all(reading)
+    sink.write(entry("again"))
+
+    told = read_all(reading).decode().splitlines()
+    assert told[-1] == "again"
+    assert told[-2].endswith("log lines could not be written")
+
+
+def test_reader_that_went_away_is_survived(pipe: tuple[int, TextIO]) -> None:
+    """`zpmeow serve | head` goes on serving, and stops in order."""
+    reading, stream = pipe
+    sink = LogSink([(StreamWriter(stream=stream), message_of)])
+
+    os.close(reading)
+    sink.write(entry("one"))
+    sink.write(entry("two"))
+
+    stream.flush()  # Nothing of ours is left over for the end of the process to stumble on.
+
+
+def test_long_line_comes_whole_when_it_is_read(pipe: tuple[int, TextIO]) -> None:
+    """A traceback is longer than one piece."""
+    reading, stream = pipe
+
+    StreamWriter(stream=stream).write_line("x" * 20_000)
+
+    assert os.read(reading, 65_536) == b"x" * 20_000 + b"\n"
