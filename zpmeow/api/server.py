@@ -1,12 +1,16 @@
 """Runs the application on a port, and stops it so that no client that behaves loses a request.
 
-The stop, in this order: every answer says `Connection: close` from now on; the port is closed; connections
+The stop, in this order: the port is closed; every answer says `Connection: close` from now on; connections
 that stay without a request for a moment are closed; running requests get their time; what then still runs
-is cancelled. (aiohttp alone would close busy keep-alive connections under their clients' next request.)
+is cancelled. (aiohttp alone would close busy keep-alive connections under their clients' next request. Were
+the answers first, the clients' new connections would stand in the port's queue just when it is closed.)
 """
 
 import asyncio
 import errno
+import os
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -45,9 +49,10 @@ class Timeouts:
 class Server:
     """A running server. Made by `open_server`; must be stopped."""
 
-    def __init__(self, *, runner: web.AppRunner, listener: asyncio.Server) -> None:
-        """Take over what runs already."""
+    def __init__(self, *, runner: web.AppRunner, listener: asyncio.Server, connect: Callable[[], Connection]) -> None:
+        """Take over what runs already; `connect` makes the protocol of a new connection."""
         self._runner = runner
+        self._connect = connect
         self._listener = listener
         self._stopping: asyncio.Task[None] | None = None
         self._impatient = False
@@ -67,13 +72,23 @@ class Server:
             raise
 
     async def _stop(self, drain_seconds: float) -> None:
-        self._runner.app[DRAINING].begun = True
-        await asyncio.sleep(0)  # Connections that are made already are taken over before the port closes.
-        self._listener.close()
         try:
+            await self._close_port()
+            self._runner.app[DRAINING].begun = True
             await self._drain(drain_seconds)
         finally:
             await self._runner.cleanup()
+
+    async def _close_port(self) -> None:
+        """Close the port, but not under those who stand in its queue: to them they are connected.
+
+        The copies keep the port open while the event loop lets go of it, until their queue is empty.
+        """
+        copies = [socket.socket(fileno=os.dup(line.fileno())) for line in self._listener.sockets]
+        self._listener.close()
+        waiting = [accepted for copy in copies for accepted in _accept_all(copy)]
+        for accepted in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self._connect, accepted)
 
     async def _drain(self, drain_seconds: float) -> None:
         server = self._runner.server
@@ -86,6 +101,20 @@ class Server:
                     if isinstance(connection, Connection):
                         connection.close_if_idle()
             await asyncio.sleep(_POLL_SECONDS)
+
+
+def _accept_all(port: socket.socket) -> list[socket.socket]:
+    """Accept who stands in the queue of a listening socket, and close it."""
+    found: list[socket.socket] = []
+    with port:
+        port.settimeout(0)
+        try:
+            while True:
+                accepted, _ = port.accept()
+                accepted.settimeout(0)
+                found.append(accepted)
+        except OSError:
+            return found  # The queue is empty, or nothing more can be accepted.
 
 
 async def open_server(
@@ -127,4 +156,4 @@ async def open_server(
             raise PortTakenError(message) from error
         message = f"cannot listen on {host}, port {port}: {error.strerror or error}"
         raise ListenError(message) from error
-    return Server(runner=runner, listener=listener)
+    return Server(runner=runner, listener=listener, connect=factory)
