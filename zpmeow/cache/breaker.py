@@ -133,7 +133,8 @@ class CircuitBreaker:
     def succeeded(self, token: int) -> None:
         """Count a call that ended well, unless it began before the last transition."""
         if token == self._generation and self._state is CircuitState.CLOSED:
-            self._machine.call(_succeed)
+            if self._machine.fail_counter:  # Without failures to forget it would take 3 us to say nothing.
+                self._machine.call(_succeed)
             self._count(failed=False)
 
     def failed(self, token: int, reason: str) -> None:

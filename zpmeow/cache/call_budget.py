@@ -102,15 +102,14 @@ def budget_or_fresh(seconds: float) -> CallBudget:
     return CallBudget(seconds=seconds) if budget is None or budget.closed else budget
 
 
-@contextmanager
-def observed_progress(now: float) -> Iterator[CallProgress]:
-    """Let the tier below report how far the one call made within this block has come."""
+def observe_progress(now: float) -> CallProgress:
+    """Let the tier below report how far the next call of this task has come.
+
+    The next one takes its place; nobody reports to it after its call has ended.
+    """
     progress = CallProgress(now=now)
-    token = _progress.set(progress)
-    try:
-        yield progress
-    finally:
-        _progress.reset(token)
+    _progress.set(progress)
+    return progress
 
 
 def report_waiting() -> None:

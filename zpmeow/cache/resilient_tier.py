@@ -16,7 +16,7 @@ from typing import Never, TypeVar
 from typing_extensions import override
 
 from zpmeow.cache.breaker import CircuitBreaker, CircuitState
-from zpmeow.cache.call_budget import budget_or_fresh, observed_progress
+from zpmeow.cache.call_budget import budget_or_fresh, observe_progress
 from zpmeow.cache.deadline import Deadline
 from zpmeow.cache.errors import CacheBusy, CacheBypassed, CacheError, CacheTimeout, CacheUnavailable
 from zpmeow.cache.mode import CacheMode
@@ -25,9 +25,10 @@ from zpmeow.events import CacheModeChanged, Observer
 
 T = TypeVar("T")
 
-FAIR_CHANCE_RATIO = 0.1
-"""A call that could talk for less than this share of the timeout says nothing about the tier. Arbitrary: 5 ms
-of 50, far above what a healthy Redis takes (0.2 to 1 ms), far below what makes a slow one look busy."""
+FAIR_CHANCE_RATIO = 0.25
+"""A call that could talk for less than this share of the timeout says nothing about the tier. Arbitrary: 12 ms of
+50 are far above what a healthy Redis takes (0.2 to 1 ms) and what a busy process adds, and still leave a tier that
+answers in 30 ms, so that the second call of each request fails, to be found slow."""
 
 
 class ResilientTier(CacheTier):
@@ -154,25 +155,25 @@ class ResilientTier(CacheTier):
         """Make the call within the deadline and tell the breaker how it ended; a cancellation is not told."""
         clock = asyncio.get_running_loop().time
         token = self._breaker.begin()
-        with observed_progress(clock()) as progress:
-            try:
-                async with Deadline(deadline):
-                    result = await call()
-            except TimeoutError as error:
-                if progress.talked_seconds(clock()) < self._timeout_seconds * FAIR_CHANCE_RATIO:
-                    raise CacheBusy(_NO_FAIR_CHANCE) from error
-                self._breaker.failed(token, _TIMEOUT)
-                raise CacheTimeout(_TIMEOUT) from error
-            except (CacheTimeout, CacheUnavailable) as error:
-                self._breaker.failed(token, str(error))
-                raise
-            except CacheError:
-                raise
-            except Exception as error:
-                # The tier broke its promise to raise nothing else; its caller shall not see that.
-                reason = f"unexpected {type(error).__name__}"
-                self._breaker.failed(token, reason)
-                raise CacheUnavailable(reason) from error
+        progress = observe_progress(clock())
+        try:
+            async with Deadline(deadline):
+                result = await call()
+        except TimeoutError as error:
+            if progress.talked_seconds(clock()) < self._timeout_seconds * FAIR_CHANCE_RATIO:
+                raise CacheBusy(_NO_FAIR_CHANCE) from error
+            self._breaker.failed(token, _TIMEOUT)
+            raise CacheTimeout(_TIMEOUT) from error
+        except (CacheTimeout, CacheUnavailable) as error:
+            self._breaker.failed(token, str(error))
+            raise
+        except CacheError:
+            raise
+        except Exception as error:
+            # The tier broke its promise to raise nothing else; its caller shall not see that.
+            reason = f"unexpected {type(error).__name__}"
+            self._breaker.failed(token, reason)
+            raise CacheUnavailable(reason) from error
         self._breaker.succeeded(token)
         return result
 

@@ -7,7 +7,7 @@ import pytest
 from zpmeow.cache.call_budget import (
     CallBudget,
     budget_or_fresh,
-    observed_progress,
+    observe_progress,
     open_budget,
     outside_budget,
     report_talking,
@@ -97,20 +97,34 @@ async def test_budgets_are_apart_when_requests_run_at_the_same_time() -> None:
 
 def test_progress_tells_since_when_a_call_talks() -> None:
     """A call talks from its beginning, until it says that it waits, and again when it says so."""
-    with observed_progress(100.0) as progress:
-        assert progress.talked_seconds(100.5) == 0.5
-        report_waiting()
-        assert progress.talked_seconds(101.0) == 0.0
-        report_talking(102.0)
-        assert progress.talked_seconds(102.25) == 0.25
+    progress = observe_progress(100.0)
 
-
-def test_progress_is_nobodys_when_nobody_observes() -> None:
-    """Reports outside any block are harmless."""
-    with observed_progress(100.0) as progress:
-        pass
-
+    assert progress.talked_seconds(100.5) == 0.5
     report_waiting()
-    report_talking(5.0)
+    assert progress.talked_seconds(101.0) == 0.0
+    report_talking(102.0)
+    assert progress.talked_seconds(102.25) == 0.25
 
-    assert progress.talking_since == 100.0
+
+def test_progress_is_the_next_calls_when_calls_follow_each_other() -> None:
+    """A report concerns the last call alone."""
+    first = observe_progress(100.0)
+    second = observe_progress(200.0)
+
+    report_talking(201.0)
+
+    assert first.talking_since == 100.0
+    assert second.talking_since == 201.0
+
+
+async def test_progress_is_each_calls_own_when_calls_run_at_the_same_time() -> None:
+    """Reports of one task never reach the call of another."""
+
+    async def call(number: int) -> None:
+        progress = observe_progress(number)
+        await asyncio.sleep(0)
+        report_talking(number + 0.5)
+        await asyncio.sleep(0)
+        assert progress.talking_since == number + 0.5
+
+    await asyncio.gather(*(call(number) for number in range(10)))
