@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not is_available(), reason="the extra `embedded`
 
 @pytest.fixture(scope="module")
 def used_data_dir() -> Iterator[Path]:
-    """A data folder that was used once; initdb is most of the time of a first start."""
+    """A data folder that was used before; initdb is most of the time of a first start."""
     with tempfile.TemporaryDirectory(prefix="zpmeow-") as parent:
         # The servers' account must be able to reach it; pytest's own folders are closed to it.
         Path(parent).chmod(0o711)
@@ -40,16 +40,23 @@ def used_data_dir() -> Iterator[Path]:
 
 @pytest.fixture
 def data_dir(used_data_dir: Path) -> Iterator[Path]:
-    """A data folder of this test alone with an empty database."""
+    """The used data folder with nothing running in it; what one test leaves there is the next one's past."""
+    try:
+        yield used_data_dir
+    finally:
+        _kill_servers_in(used_data_dir)
+
+
+@pytest.fixture
+def own_data_dir(used_data_dir: Path) -> Iterator[Path]:
+    """A copy of the used data folder, which the test may damage."""
     parent = Path(tempfile.mkdtemp(prefix="zpmeow-"))
     parent.chmod(0o711)
     try:
         subprocess.run(["cp", "-a", used_data_dir, parent / "data"], check=True, timeout=60)
         yield parent / "data"
     finally:
-        for pid in _servers_in(parent):
-            for member in family(pid):
-                os.kill(member, signal.SIGKILL)
+        _kill_servers_in(parent)
         shutil.rmtree(parent, ignore_errors=True)
 
 
@@ -76,6 +83,16 @@ def _servers_in(folder: Path) -> list[int]:
             if str(folder) in arguments and ("postgres" in arguments or "redis" in arguments):
                 found.append(int(entry.name))
     return [pid for pid in found if pid != os.getpid()]
+
+
+def _kill_servers_in(folder: Path) -> None:
+    """End what a failed test left running."""
+    for pid in _servers_in(folder):
+        for member in family(pid):
+            try:
+                os.kill(member, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # It ended with its parent.
 
 
 def _open(data_dir: Path) -> EmbeddedServers:
@@ -185,13 +202,13 @@ async def test_start_succeeds_when_servers_left_behind_are_paused(data_dir: Path
 async def test_committed_rows_survive_when_everything_was_killed(data_dir: Path) -> None:
     """After kill -9 of all processes at once, pid files and sockets that lie about do no harm."""
     servers = _open(data_dir)
-    await _execute(servers, "CREATE TABLE kept AS SELECT 7 AS number")
+    await _execute(servers, "CREATE TABLE survived AS SELECT 7 AS number")
     for pid in _servers_in(data_dir):
         os.kill(pid, signal.SIGKILL)
     servers.close()
 
     with _open(data_dir) as servers:
-        assert await _execute(servers, "SELECT number FROM kept") == 7
+        assert await _execute(servers, "SELECT number FROM survived") == 7
 
 
 async def test_foreign_process_is_left_alone_when_it_has_the_pid_in_the_pid_file(
@@ -227,34 +244,34 @@ def test_redis_starts_empty_when_its_snapshot_is_damaged(data_dir: Path) -> None
         assert cache.dbsize() == 0
 
 
-def test_initdb_begins_anew_when_it_was_cut_off(data_dir: Path) -> None:
+def test_initdb_begins_anew_when_it_was_cut_off(own_data_dir: Path) -> None:
     """Half a data folder of PostgreSQL is not taken for a whole one."""
-    (data_dir / "postgres" / "18").rename(data_dir / "postgres" / "unfinished")
-    (data_dir / "postgres" / "unfinished" / "global" / "pg_control").unlink()
+    (own_data_dir / "postgres" / "18").rename(own_data_dir / "postgres" / "unfinished")
+    (own_data_dir / "postgres" / "unfinished" / "global" / "pg_control").unlink()
 
-    with _open(data_dir) as servers:
+    with _open(own_data_dir) as servers:
         assert servers.database_url is not None
 
 
-def test_data_of_another_release_are_refused_when_found(data_dir: Path) -> None:
+def test_data_of_another_release_are_refused_when_found(own_data_dir: Path) -> None:
     """Nobody's data are passed over in silence for a new, empty database."""
-    (data_dir / "postgres" / "18").rename(data_dir / "postgres" / "17")
+    (own_data_dir / "postgres" / "18").rename(own_data_dir / "postgres" / "17")
 
     with pytest.raises(DataFolderUnusable, match="holds data of PostgreSQL 17"):
-        _open(data_dir)
+        _open(own_data_dir)
 
 
-def test_nothing_runs_and_the_folder_is_free_when_a_start_failed(data_dir: Path) -> None:
+def test_nothing_runs_and_the_folder_is_free_when_a_start_failed(own_data_dir: Path) -> None:
     """A failed start leaves no process and no lock behind."""
-    control = data_dir / "postgres" / "18" / "global" / "pg_control"
+    control = own_data_dir / "postgres" / "18" / "global" / "pg_control"
     control.rename(control.with_name("away"))
     with pytest.raises(Exception, match="pg_control"):
-        _open(data_dir)
-    assert _servers_in(data_dir) == []
+        _open(own_data_dir)
+    assert _servers_in(own_data_dir) == []
     control.with_name("away").rename(control)
 
-    with _open(data_dir) as servers:
-        assert servers.data_dir == data_dir
+    with _open(own_data_dir) as servers:
+        assert servers.data_dir == own_data_dir
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the servers under another account")

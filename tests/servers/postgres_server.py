@@ -37,6 +37,7 @@ SETTINGS = {
     # A test's data need not survive a power cut, and waiting for the disk is most of a small commit.
     "fsync": "off",
     "full_page_writes": "off",
+    "max_wal_size": "1GB",
     # A killed server leaves no segments in /dev/shm, which would outlive its folder.
     "dynamic_shared_memory_type": "mmap",
     "log_min_error_statement": "panic",
@@ -63,7 +64,8 @@ class PostgresInstallation:
         if self._template is None:
             template = self._private_folder(self._folder / "template")
             options = ["--no-sync", "--no-instructions", "--auth=trust", "--username=postgres"]
-            options += ["--encoding=UTF8", "--locale=C.UTF-8"]
+            # Small segments of the log make the copies a third smaller.
+            options += ["--encoding=UTF8", "--locale=C.UTF-8", "--wal-segsize=1"]
             self.run("initdb", "--pgdata", str(template), *options)
             self._template = template
         folder = self._private_folder(Path(tempfile.mkdtemp(prefix="zpmeow-postgres-")))
