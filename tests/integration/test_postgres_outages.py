@@ -85,6 +85,23 @@ async def test_callers_are_answered_in_time_when_the_server_hangs(
     assert statistics.size <= 5
 
 
+async def test_one_caller_pays_for_all_when_connections_lead_to_a_server_that_is_no_more(
+    database: Database, own_postgres: PostgresServer
+) -> None:
+    """The first failure drops the idle connections, so that no later caller waits on one of them."""
+    await asyncio.gather(*(database.fetch("ask", "SELECT pg_sleep(0.05)") for _ in range(5)))
+    before = database.statistics().idle
+    own_postgres.pause()
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            await ask(database)
+    finally:
+        own_postgres.resume()
+
+    assert before == 5
+    assert database.statistics().size == 0
+
+
 async def test_a_transaction_ends_in_time_when_the_server_hangs_in_its_midst(
     database: Database, own_postgres: PostgresServer
 ) -> None:

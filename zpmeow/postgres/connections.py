@@ -101,6 +101,12 @@ class ConnectionPool:
         self._slots.release()
         self._drop_aged()
 
+    def drop_idle(self) -> None:
+        """Cut off what nobody uses: after an outage an idle connection may lead to a server that is no more."""
+        while self._idle:
+            connection, _idle_since = self._idle.pop()
+            connection.terminate()
+
     async def close(self) -> None:
         """Say goodbye to idle connections, cut off the others: their callers see the connection break off."""
         self._closed = True

@@ -178,10 +178,17 @@ class Database:
             if has_place:
                 lane.pool.give_back(connection, fit=fit)
         if failure.problem is not None:
-            self._reachability.failed(began, failure.problem)
+            self._note_failure(began, failure.problem)
         elif fit:
             self._reachability.answered()
         return failure
+
+    def _note_failure(self, began: int, problem: str) -> None:
+        self._reachability.failed(began, problem)
+        if self._reachability.problem is not None:
+            # A server that was cut off from us tells nobody. Each of its connections would cost a caller his deadline.
+            self._requests.pool.drop_idle()
+            self._reserve.pool.drop_idle()
 
     async def _connect(self) -> "Connection":
         milliseconds = 1000

@@ -115,7 +115,9 @@ def _classify_answer(error: asyncpg.PostgresError, *, connecting: bool) -> Failu
     description = _describe_answer(error, state)
     if connecting or state[:2] == "08" or state in _GONE_STATES:
         return _unreachable("the database does not accept connections now", description)
-    if state in _PASSING_STATES or state[:2] in _PASSING_CLASSES:
+    # A migration changed a column under a transaction's prepared statement; asyncpg has dropped the statement by now.
+    is_outdated = isinstance(error, asyncpg.InvalidCachedStatementError)
+    if is_outdated or state in _PASSING_STATES or state[:2] in _PASSING_CLASSES:
         outcome = QueryOutcome.TIMEOUT if state in _TIMEOUT_STATES else QueryOutcome.ERROR
         return Failure(error=DatabaseUnavailable("the database cannot do this now"), outcome=outcome, problem=None)
     if state[:2] == _CONSTRAINT_CLASS and error.constraint_name:

@@ -186,6 +186,21 @@ async def test_a_connection_is_dropped_when_it_was_idle_for_long() -> None:
     assert pool.statistics().size == 1
 
 
+async def test_lent_connections_stay_when_idle_ones_are_dropped() -> None:
+    """Whoever is at work finds out for himself; what nobody uses is made anew."""
+    server = Server()
+    pool = server.pool(2)
+    idle, lent = await lend(pool), await lend(pool)
+    pool.give_back(idle, fit=True)
+
+    pool.drop_idle()
+
+    assert [made.closed for made in server.made] == [True, False]
+    assert pool.statistics().size == 1
+    pool.give_back(lent, fit=True)
+    assert await lend(pool) is lent
+
+
 async def test_nothing_stays_open_when_the_pool_is_closed() -> None:
     """Idle connections are told goodbye, lent ones cut off, and one that is just being made is closed at once."""
     server = Server()

@@ -59,6 +59,14 @@ def test_a_call_is_refused_for_now_when_the_database_cannot_do_it_now(sqlstate: 
     assert (failure.outcome, failure.problem) == (outcome, None)
 
 
+def test_a_call_is_refused_for_now_when_a_migration_changed_its_columns() -> None:
+    """A statement that was prepared before the migration is prepared again by the next call."""
+    failure = classify(asyncpg.InvalidCachedStatementError("cached plan must not change result type"), connecting=False)
+
+    assert isinstance(failure.error, DatabaseUnavailable)
+    assert failure.problem is None
+
+
 def test_the_constraint_is_named_when_a_row_breaks_it() -> None:
     """The database did its part: no error for the metrics, the constraint's name for the caller."""
     failure = classify(server_error("23505", constraint="sessions_name_unique"), connecting=False)
