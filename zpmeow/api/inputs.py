@@ -7,7 +7,7 @@ lets a NUL or a lone surrogate through, which PostgreSQL could not store.
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from zpmeow.api.text_rules import (
@@ -24,6 +24,13 @@ from zpmeow.api.text_rules import (
 from zpmeow.cache.mode import CacheMode
 from zpmeow.domain.records import SessionStatus, Webhook
 
+
+def _whole(value: object) -> object:
+    """Let 60.0 be the integer that it is by JSON Schema."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_of_any_spelling = BeforeValidator(_whole)
 Name = Annotated[str, NAME]
 ProxyUrl = Annotated[str, PROXY_URL]
 Events = Annotated[list[Annotated[str, EVENT_NAME]], Field(min_length=1, max_length=50), unique_items]
@@ -81,7 +88,7 @@ class PutQr(Input):
     """A code to scan, for so many seconds."""
 
     qr_code: Annotated[str, QR_CODE]
-    expires_in: Annotated[int, Field(ge=1, le=3600, description="seconds")] = 60
+    expires_in: Annotated[int, Field(ge=1, le=3600, description="seconds"), _of_any_spelling] = 60
 
 
 class PutStatus(Input):
@@ -106,7 +113,7 @@ class SetMode(Input):
 class WarmCache(Input):
     """How many sessions to load into the cache."""
 
-    limit: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    limit: Annotated[int, Field(ge=1, le=10_000), _of_any_spelling] = 1000
 
 
 class ListQuery(Input):
