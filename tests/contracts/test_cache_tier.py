@@ -138,9 +138,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
             observer=ignore,
             closed=True,
         )
-        tier = ResilientTier(
-            inner=tier, breaker=breaker, mode=CacheMode.NORMAL, timeout_seconds=TIMEOUT_SECONDS, observer=ignore
-        )
+        tier = ResilientTier(inner=tier, breaker=breaker, mode=CacheMode.NORMAL, timeout_seconds=TIMEOUT_SECONDS)
     with client_of(url) as client:
         client.flushall()
         yield Subject(tier, RedisBackdoor(client))

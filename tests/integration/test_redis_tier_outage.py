@@ -59,9 +59,7 @@ async def guarded(url: str) -> AsyncIterator[Guarded]:
         probe_interval_seconds=0.5,
         observer=events.append,
     )
-    tier = ResilientTier(
-        inner=redis, breaker=breaker, mode=CacheMode.NORMAL, timeout_seconds=TIMEOUT_SECONDS, observer=events.append
-    )
+    tier = ResilientTier(inner=redis, breaker=breaker, mode=CacheMode.NORMAL, timeout_seconds=TIMEOUT_SECONDS)
     running = asyncio.create_task(tier.run())
     try:
         yield Guarded(tier, redis, events)

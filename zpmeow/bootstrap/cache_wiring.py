@@ -74,7 +74,6 @@ async def open_cache(
                 breaker=_make_breaker(breaker, observer),
                 mode=CacheMode.NORMAL,
                 timeout_seconds=settings.timeout_seconds,
-                observer=observer,
                 catch_up=lambda: publisher.flush(redis),
             )
         codec = EntryCodec(now_ms=now_ms)

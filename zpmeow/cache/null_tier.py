@@ -9,32 +9,32 @@ from typing import Never
 
 from typing_extensions import override
 
-from zpmeow.cache.errors import CacheBypassed
+from zpmeow.cache.errors import CacheDisabled
 from zpmeow.cache.tier import CacheTier, Write
 
 
 class NullTier(CacheTier):
-    """A CacheTier that is none: calls raise CacheBypassed, without waiting."""
+    """A CacheTier that is none: calls raise CacheDisabled, without waiting."""
 
     @override
     async def get_many(self, keys: Sequence[str]) -> Never:
-        raise CacheBypassed(_DISABLED)
+        raise CacheDisabled(_DISABLED)
 
     @override
     async def put_many(self, writes: Sequence[Write]) -> Never:
-        raise CacheBypassed(_DISABLED)
+        raise CacheDisabled(_DISABLED)
 
     @override
     async def discard(self, key: str, expected: bytes) -> Never:
-        raise CacheBypassed(_DISABLED)
+        raise CacheDisabled(_DISABLED)
 
     @override
     async def probe(self) -> Never:
-        raise CacheBypassed(_DISABLED)
+        raise CacheDisabled(_DISABLED)
 
     @override
     async def describe(self) -> Never:
-        raise CacheBypassed(_DISABLED)
+        raise CacheDisabled(_DISABLED)
 
     @override
     async def reset(self) -> None:

@@ -21,7 +21,6 @@ from zpmeow.cache.deadline import Deadline
 from zpmeow.cache.errors import CacheBusy, CacheBypassed, CacheError, CacheTimeout, CacheUnavailable
 from zpmeow.cache.mode import CacheMode
 from zpmeow.cache.tier import CacheTier, PutOutcome, TierInfo, Write
-from zpmeow.events import CacheModeChanged, Observer
 
 T = TypeVar("T")
 
@@ -41,7 +40,6 @@ class ResilientTier(CacheTier):
         breaker: CircuitBreaker,
         mode: CacheMode,
         timeout_seconds: float,
-        observer: Observer,
         catch_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Guard `inner`.
@@ -51,14 +49,12 @@ class ResilientTier(CacheTier):
             breaker: belongs to this tier alone.
             mode: what the operator chose last.
             timeout_seconds: the limit for all calls of one request, and for a call outside any request.
-            observer: is told when the mode changes.
             catch_up: brings a tier that came back up to date before it is used; talks to `inner` itself.
         """
         self._inner = inner
         self._breaker = breaker
         self._mode = mode
         self._timeout_seconds = timeout_seconds
-        self._observer = observer
         self._catch_up = catch_up
         self._normal = asyncio.Event()
         if mode is CacheMode.NORMAL:
@@ -97,7 +93,6 @@ class ResilientTier(CacheTier):
             self._normal.set()
         else:
             self._normal.clear()
-        self._observer(CacheModeChanged(mode=mode.value))
 
     async def run(self) -> Never:
         """Probe the tier whenever the breaker is not closed, until cancelled.

@@ -1,6 +1,7 @@
 """From rows to records: one function a record, by the column names that `statements` gives them."""
 
 from collections.abc import Callable
+from uuid import UUID
 
 from asyncpg import Record as Row
 
@@ -22,7 +23,7 @@ def session_record(row: Row) -> SessionRecord:
     """Read the session's own record."""
     webhook_url = row["webhook_url"]
     return SessionRecord(
-        id=row["id"],
+        id=_plain_uuid(row),
         version=row["version"],
         name=row["name"],
         key_hash=row["key_hash"],
@@ -38,7 +39,7 @@ def session_record(row: Row) -> SessionRecord:
 def status_record(row: Row) -> StatusRecord:
     """Read the connection's record."""
     return StatusRecord(
-        session_id=row["id"],
+        session_id=_plain_uuid(row),
         version=row["status_version"],
         status=SessionStatus(row["status"]),
         desired_status=SessionStatus(row["desired_status"]),
@@ -49,17 +50,24 @@ def status_record(row: Row) -> StatusRecord:
 
 def qr_record(row: Row) -> QrRecord:
     """Read the QR code's record."""
-    return QrRecord(session_id=row["id"], version=row["qr_version"], code=row["code"], expires_at=row["expires_at"])
+    return QrRecord(
+        session_id=_plain_uuid(row), version=row["qr_version"], code=row["code"], expires_at=row["expires_at"]
+    )
 
 
 def credential_record(row: Row) -> CredentialRecord:
     """Read the device's record."""
     return CredentialRecord(
-        session_id=row["id"],
+        session_id=_plain_uuid(row),
         version=row["credential_version"],
         device_jid=row["device_jid"],
         paired_at=row["paired_at"],
     )
+
+
+def _plain_uuid(row: Row) -> UUID:
+    """Return the standard library's UUID: encoders of JSON refuse asyncpg's subclass."""
+    return UUID(int=row["id"].int)
 
 
 _READERS: dict[Entity, Callable[[Row], Record]] = {

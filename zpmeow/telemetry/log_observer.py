@@ -41,7 +41,6 @@ class LogObserver:
         self._database = logs.logger("database")
         self._http = logs.logger("http")
         self._background = logs.logger("background")
-        self._mode: str | None = None
         self._corrupt_keys: dict[str, None] = {}
 
     def __call__(self, event: Event, /) -> None:  # noqa: C901, PLR0912  (one short case per kind of event)
@@ -105,9 +104,7 @@ class LogObserver:
         tell("Cache breaker is %s, was %s: %s", event.current, event.previous, event.reason)
 
     def _tell_mode(self, event: CacheModeChanged) -> None:
-        if event.mode != self._mode:  # More than one part of the process may have followed the change.
-            self._mode = event.mode
-            self._cache.info("Cache mode is %s", event.mode)
+        self._cache.info("Cache mode is %s", event.mode)
 
     def _tell_database(self, event: DatabaseReachabilityChanged) -> None:
         if event.problem is None:
