@@ -159,3 +159,9 @@ def test_locks_agree_when_one_extends_another() -> None:
     service, embedded, tools = (_pinned(lock) for lock in LOCKS)
 
     assert service.items() <= embedded.items() <= tools.items()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_serves_the_python_of_debian_12_when_made_with_a_newer_one(lock: str) -> None:
+    """Before Python 3.11.3 redis needs async-timeout, which a lock made with 3.11.7 left out."""
+    assert "async-timeout" in _pinned(lock)
