@@ -9,8 +9,8 @@
 
 import asyncio
 import socket
-import uuid
 from http import HTTPStatus
+from secrets import token_hex
 
 from aiohttp import web
 
@@ -88,7 +88,7 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             reason = "the answer has begun; there cannot be another one"
             raise ConnectionError(reason)
-        identity = uuid.uuid4().hex
+        identity = token_hex(16)
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             answer = refused(MalformedRequest("what came is not HTTP/1.1, or too long"))
         else:
