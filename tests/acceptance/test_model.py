@@ -17,16 +17,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from tests.fakes.cached_sessions import make_cached_sessions
 from tests.fakes.faulty_session_repository import FaultySessionRepository
 from tests.fakes.faulty_tier import FaultyTier
 from tests.fakes.in_memory_session_repository import InMemorySessionRepository
 from tests.fakes.memory_tier import MemoryTier
-from zpmeow.cache.change_publisher import ChangePublisher
-from zpmeow.cache.entry_codec import EntryCodec
 from zpmeow.cache.errors import CacheError
-from zpmeow.cache.floors import Floors
-from zpmeow.cache.tiered_cache import TieredCache
-from zpmeow.cache.unsent import UnsentChanges
 from zpmeow.domain.errors import (
     AlreadyConnected,
     CredentialNotFound,
@@ -42,9 +38,6 @@ from zpmeow.domain.errors import (
 from zpmeow.domain.records import ReadSource, SessionStatus, Snapshot
 from zpmeow.domain.references import parse_reference
 from zpmeow.domain.transitions import check_step
-from zpmeow.events import ignore
-from zpmeow.repositories.cache_policies import CacheLifetimes, CachePolicies
-from zpmeow.repositories.cached_session_repository import CachedSessionRepository
 from zpmeow.services.access import Access, AccessService, Admission, Role
 from zpmeow.services.sessions import INFO, SessionService
 
@@ -82,10 +75,6 @@ class WorldClock:
         """Return the database's time."""
         return self.time
 
-    def now_ms(self) -> int:
-        """Return milliseconds since 1970."""
-        return int(self.time.timestamp() * 1000)
-
     def monotonic(self) -> float:
         """Return the seconds since the start."""
         return (self.time - _START).total_seconds()
@@ -100,24 +89,8 @@ class World:
         self.memory = MemoryTier()
         self.tier = FaultyTier(self.memory)
         self.truth = FaultySessionRepository(InMemorySessionRepository(now=clock.now))
-        self.publisher = ChangePublisher(
-            tier=self.tier, observer=ignore, floors=Floors(monotonic=clock.monotonic), unsent=UnsentChanges()
-        )
-        self.cache = TieredCache(
-            tier=self.tier,
-            codec=EntryCodec(now_ms=clock.now_ms),
-            publisher=self.publisher,
-            now_ms=clock.now_ms,
-            unavailable=Unavailable,
-            observer=ignore,
-        )
-        self.cache.set_epoch(b"e" * 16)
-        lifetimes = CacheLifetimes(
-            session_seconds=86_400, status_seconds=300, qr_seconds=60, credential_seconds=21_600, stale_if_error=True
-        )
-        self.repository = CachedSessionRepository(
-            truth=self.truth, cache=self.cache, policies=CachePolicies(lifetimes), clock=clock, observer=ignore
-        )
+        self.cached = make_cached_sessions(truth=self.truth, tier=self.tier, clock=clock, monotonic=clock.monotonic)
+        self.repository = self.cached.repository
         self.sessions = SessionService(sessions=self.repository, clock=clock)
         self.access = AccessService(reader=self.repository, operator_key="operator", engine_key="engine")
 
@@ -140,8 +113,7 @@ class ServiceAgainstModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """End what runs."""
-        self.run(self.world.repository.close(grace_seconds=1))
-        self.run(self.world.cache.close(grace_seconds=1))
+        self.run(self.world.cached.close())
         self.runner.close()
 
     def run(self, work: Awaitable[T]) -> T:
@@ -295,7 +267,7 @@ class ServiceAgainstModel(RuleBasedStateMachine):
 
         async def flush() -> None:
             try:
-                await self.world.publisher.flush()
+                await self.world.cached.publisher.flush()
             except CacheError:
                 assert self.world.tier.fault is not None
 

@@ -23,9 +23,7 @@ from zpmeow.domain.errors import DatabaseUnavailable
 from zpmeow.domain.ports import Clock, NewSession, Page, Removal, SessionChanges, SessionRepository
 from zpmeow.domain.records import (
     Entity,
-    QrRecord,
     ReadSource,
-    Record,
     SessionRecord,
     SessionStatus,
     Snapshot,
@@ -36,6 +34,7 @@ from zpmeow.domain.transitions import StatusChange
 from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, Observer, SessionRead
 from zpmeow.repositories.cache_policies import CachePolicies
 from zpmeow.repositories.reconciler import Reconciler
+from zpmeow.repositories.session_entries import SessionEntries
 from zpmeow.repositories.uninterrupted import Uninterrupted
 
 ALL_ENTITIES = frozenset(Entity)
@@ -65,7 +64,7 @@ class CachedSessionRepository(SessionRepository):
         self._truth = truth
         self._cache = cache
         self._policies = policies
-        self._clock = clock
+        self._entries = SessionEntries(policies=policies, clock=clock)
         self._observer = observer
         self._writes = Uninterrupted()
         self._reconciler = Reconciler(find=self._find_in_truth, found=self._publish, gone=self._removed)
@@ -115,7 +114,9 @@ class CachedSessionRepository(SessionRepository):
     async def delete(self, reference: SessionReference) -> Removal:
         async def write() -> Removal:
             removal = await self._truth.delete(reference)
-            await self._cache.remove(list(self._keys(removal.session.id, ALL_ENTITIES).values()), removal.version)
+            await self._cache.remove(
+                list(self._entries.keys(removal.session.id, ALL_ENTITIES).values()), removal.version
+            )
             return removal
 
         return await self._write(reference, write)
@@ -150,7 +151,7 @@ class CachedSessionRepository(SessionRepository):
         """Make the session's cached entries unreadable; return the session as the truth has it."""
         found = await self._truth.find(reference, ALL_ENTITIES)
         if found is not None:
-            keys = self._keys(found.session.id, ALL_ENTITIES)
+            keys = self._entries.keys(found.session.id, ALL_ENTITIES)
             await self._cache.retire({keys[entity]: record.version for entity, record in found.records.items()})
         return found
 
@@ -158,7 +159,7 @@ class CachedSessionRepository(SessionRepository):
         """Load the most recently changed sessions into the cache; return how many entries were sent."""
         sent = 0
         for snapshot in await self._truth.recent(limit):
-            taken = await self._cache.warm(self._values(snapshot))
+            taken = await self._cache.warm(self._entries.values(snapshot))
             if not taken:
                 break
             sent += taken
@@ -172,14 +173,14 @@ class CachedSessionRepository(SessionRepository):
         await self._reconciler.close()
 
     async def _find_by_id(self, session_id: UUID, wanted: frozenset[Entity], *, may_be_stale: bool) -> Snapshot | None:
-        keys = self._keys(session_id, wanted)
+        keys = self._entries.keys(session_id, wanted)
         entities = {key: entity for entity, key in keys.items()}
 
         async def load(missing: Sequence[EntryKey]) -> Mapping[EntryKey, Loaded]:
             found = await self._truth.find(ById(session_id), frozenset(entities[key] for key in missing))
             if found is None:
                 return {}
-            return {key: self._loaded(found.records[entities[key]]) for key in missing}
+            return {key: self._entries.loaded(found.records[entities[key]]) for key in missing}
 
         stale_allowed = entities.keys() if may_be_stale else entities.keys() - {keys[Entity.SESSION]}
         answers = await self._cache.get_or_load(list(entities), load, may_be_stale=stale_allowed)
@@ -226,13 +227,13 @@ class CachedSessionRepository(SessionRepository):
             found = (await self._loads.load([flight], load)).get(flight)
             if found is None:
                 return None
-            if not self._is_outdated(found):
+            if not self._entries.outdated(found, self._cache.knows_newer):
                 break
         assert found is not None
         return Snapshot(records=found.records, source=ReadSource.BYPASS if bypassed else ReadSource.MISS)
 
     async def _load_and_fill(self, reference: Hinted, wanted: frozenset[Entity], *, bypassed: bool) -> Snapshot | None:
-        loaded_at_ms = self._now_ms()
+        loaded_at_ms = self._entries.now_ms()
         try:
             found = await self._truth.find(reference, wanted)
         except Exception:
@@ -240,7 +241,7 @@ class CachedSessionRepository(SessionRepository):
             raise
         self._report_loads(wanted, LoadOutcome.ABSENT if found is None else LoadOutcome.FOUND)
         if found is not None and not bypassed:
-            self._cache.fill(self._values(found), loaded_at_ms=loaded_at_ms)
+            self._cache.fill(self._entries.values(found), loaded_at_ms=loaded_at_ms)
             self._cache.put_hint(self._policies.hint_key(reference), str(found.session.id).encode())
         return found
 
@@ -265,10 +266,10 @@ class CachedSessionRepository(SessionRepository):
         return await self._writes.run(write_or_reconcile)
 
     async def _publish(self, changed: Snapshot) -> None:
-        await self._cache.publish(self._values(changed))
+        await self._cache.publish(self._entries.values(changed))
 
     async def _removed(self, session_id: UUID) -> None:
-        await self._cache.remove(list(self._keys(session_id, ALL_ENTITIES).values()), _NEVER_AGAIN)
+        await self._cache.remove(list(self._entries.keys(session_id, ALL_ENTITIES).values()), _NEVER_AGAIN)
 
     async def _find_in_truth(self, reference: SessionReference) -> Snapshot | None:
         return await self._truth.find(reference, ALL_ENTITIES)
@@ -286,35 +287,9 @@ class CachedSessionRepository(SessionRepository):
         self._cache.put_hint(self._policies.hint_key(ByName(session.name)), text)
         self._cache.put_hint(self._policies.hint_key(ByKeyHash(session.key_hash)), text)
 
-    def _keys(self, session_id: UUID, entities: frozenset[Entity]) -> dict[Entity, EntryKey]:
-        return {entity: self._policies.entry_key(session_id, entity) for entity in entities}
-
-    def _values(self, snapshot: Snapshot) -> dict[EntryKey, Loaded]:
-        session_id = snapshot.session.id
-        return {
-            self._policies.entry_key(session_id, entity): self._loaded(record)
-            for entity, record in snapshot.records.items()
-        }
-
-    def _loaded(self, record: Record) -> Loaded:
-        """Bound a QR code's entry by the code's own expiry; a code that has expired is no secret any more."""
-        expires_at_ms = None
-        if isinstance(record, QrRecord) and record.expires_at is not None:
-            expires_at_ms = int(record.expires_at.timestamp() * 1000)
-            if expires_at_ms <= self._now_ms():
-                expires_at_ms = None
-        return Loaded(value=record, version=record.version, expires_at_ms=expires_at_ms)
-
-    def _is_outdated(self, snapshot: Snapshot) -> bool:
-        keys = self._keys(snapshot.session.id, frozenset(snapshot.records))
-        return any(self._cache.knows_newer(keys[entity], record.version) for entity, record in snapshot.records.items())
-
     def _report_loads(self, entities: frozenset[Entity], outcome: LoadOutcome) -> None:
         for entity in entities:
             self._observer(LoadFinished(entity, outcome))
-
-    def _now_ms(self) -> int:
-        return int(self._clock.now().timestamp() * 1000)
 
 
 def _leads_to(reference: Hinted, session: SessionRecord) -> bool:
