@@ -1,9 +1,11 @@
 """What strangers can do to a connection: be slow, be wrong, hang up, ask for too much."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from random import Random
 
 import orjson
 import pytest
@@ -282,6 +284,34 @@ async def test_pipelined_requests_are_answered_in_order(api: Api) -> None:
     second = parse(first.rest)
 
     assert (first.headers["x-request-id"], second.headers["x-request-id"]) == ("one", "two")
+
+
+async def test_random_bytes_crash_nothing(api: Api) -> None:
+    """Whatever bytes come in, in whatever mixture with real requests, the service answers or hangs up, and lives."""
+    random = Random(20261124)
+    pieces = [
+        b"GET ", b"POST ", b"/sessions/create", b"/sessions/x/info", b" HTTP/1.1\r\n", b"Host: localhost\r\n",
+        b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: upgrade\r\nUpgrade: x\r\n",
+        b"Expect: 100-continue\r\n", b"Accept: ;q=,\r\n", b"If-None-Match: W/\r\n", b"X-API-Key: \xff\r\n",
+        b"Content-Type: application/json\r\n", b"Range: bytes=0-\r\n", b"\r\n", b"\r\n\r\n", b"5\r\nabcde\r\n0\r\n\r\n",
+        f"X-API-Key: {OPERATOR_KEY}\r\n".encode(),
+    ]  # fmt: skip
+    for _ in range(300):
+        data = b"".join(
+            random.choice(pieces) if random.random() < 0.9 else random.randbytes(random.randrange(20))
+            for _ in range(random.randrange(1, 15))
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.server.port)
+        writer.write(data)
+        writer.write_eof()
+        answered = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+
+        assert answered == b"" or answered.startswith(b"HTTP/1.")
+        assert not re.search(rb"^HTTP/1.. 5", answered, re.MULTILINE)
+
+    assert not api.events.of(RequestCrashed)
+    assert (await api.call("GET", "/sessions/list")).status == 200
 
 
 async def _until(condition: Callable[[], bool]) -> None:

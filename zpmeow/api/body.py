@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -91,7 +91,7 @@ def _check_head(request: web.Request) -> None:
 async def _read_bytes(request: web.Request, timeout_seconds: float) -> bytes:
     try:
         async with asyncio.timeout(timeout_seconds):
-            if request.headers.get("Expect", "").lower() == "100-continue":
+            if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
                 await _invite_body(request)
             return await request.read()
     except TimeoutError:

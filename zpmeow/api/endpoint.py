@@ -127,6 +127,7 @@ class Endpoint:
         presented = presented_key(request)
         admission = None
         if route.access is not None:
+            services.health.check_started()
             admission = await services.access.admit(
                 presented=presented,
                 access=route.access,
