@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
 
+from zpmeow.domain.errors import DatabaseUnavailable
 from zpmeow.domain.ports import Health
 
 
@@ -32,6 +33,7 @@ class HealthService:
         """Watch the database and the cache; no cache: it is disabled."""
         self._database = database
         self._cache = cache
+        self._has_started = False
         self._accepts_traffic = False
 
     async def report(self) -> HealthReport:
@@ -58,8 +60,15 @@ class HealthService:
         """Whether the service is between its start and its stop."""
         return self._accepts_traffic
 
+    def check_started(self) -> None:
+        """Raise DatabaseUnavailable before the start is done: nobody knows yet what the database holds."""
+        if not self._has_started:
+            message = "the service is starting and waits for its database"
+            raise DatabaseUnavailable(message)
+
     def open_to_traffic(self) -> None:
         """The start is done."""
+        self._has_started = True
         self._accepts_traffic = True
 
     def close_to_traffic(self) -> None:

@@ -1,0 +1,116 @@
+"""The control watch: shared settings reach this process, and a cache that lost track gets a new epoch."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from zpmeow.domain.errors import DatabaseUnavailable
+from zpmeow.domain.ports import ControlState
+from zpmeow.events import CacheModeChanged, Event
+from zpmeow.services.control_watch import ControlWatch
+
+
+class Store:
+    """Shared settings in memory."""
+
+    def __init__(self) -> None:
+        """Begin in the first epoch."""
+        self.mode = "normal"
+        self.epoch = b"1" * 16
+        self.error: Exception | None = None
+
+    async def read(self) -> ControlState:
+        """Return the settings, or raise what a test wants."""
+        if self.error is not None:
+            raise self.error
+        return ControlState(mode=self.mode, epoch=self.epoch, read_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+    async def set_mode(self, mode: str) -> None:
+        """Keep the mode."""
+        self.mode = mode
+
+    async def raise_epoch(self) -> bytes:
+        """Begin another epoch."""
+        self.epoch = b"2" * 16
+        return self.epoch
+
+
+class Bench:
+    """A watch over a store, whose pauses are steps of the test."""
+
+    def __init__(self) -> None:
+        """Wire it up."""
+        self.store = Store()
+        self.states: list[ControlState] = []
+        self.events: list[Event] = []
+        self.has_lost_track = False
+        self.step = asyncio.Semaphore(0)
+        self.watch = ControlWatch(
+            store=self.store,
+            followers=(self.follow,),
+            needs_new_epoch=lambda: self.has_lost_track,
+            observer=self.events.append,
+            sleep=self.sleep,
+        )
+
+    def follow(self, state: ControlState, asked_at: float, answered_at: float, /) -> None:
+        """Note the state."""
+        assert asked_at <= answered_at
+        self.states.append(state)
+        self.has_lost_track = False
+
+    async def sleep(self, _seconds: float) -> None:
+        """Wait for the test's next step."""
+        await self.step.acquire()
+
+    async def run_steps(self, count: int) -> None:
+        """Let the watch read so many times."""
+        running = asyncio.create_task(self.watch.run())
+        for _ in range(count):
+            self.step.release()
+            for _ in range(5):
+                await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    """A fresh bench."""
+    return Bench()
+
+
+async def test_mode_reaches_followers_and_is_told_once(bench: Bench) -> None:
+    """Every reading goes to the followers, every change to the observer."""
+    await bench.run_steps(2)
+    bench.store.mode = "bypass"
+    await bench.run_steps(2)
+
+    assert [state.mode for state in bench.states] == ["normal", "normal", "bypass", "bypass"]
+    assert bench.events == [CacheModeChanged("bypass")]
+    assert bench.watch.mode == "bypass"
+
+
+async def test_last_state_holds_while_the_database_is_away(bench: Bench) -> None:
+    """A failed reading changes nothing, and the next one is made."""
+    bench.store.mode = "bypass"
+    await bench.run_steps(1)
+    bench.store.error = DatabaseUnavailable("away")
+    await bench.run_steps(3)
+    mode_meanwhile = bench.watch.mode
+    bench.store.error = None
+    bench.store.mode = "normal"
+    await bench.run_steps(1)
+
+    assert mode_meanwhile == "bypass"
+    assert bench.watch.mode == "normal"
+
+
+async def test_epoch_is_raised_when_the_cache_has_lost_track(bench: Bench) -> None:
+    """Changes that could not be remembered make everything void, once."""
+    bench.has_lost_track = True
+
+    await bench.run_steps(2)
+
+    assert [state.epoch for state in bench.states] == [b"2" * 16, b"2" * 16]
