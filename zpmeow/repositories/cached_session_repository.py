@@ -10,6 +10,7 @@ the truth breaks off in a write, nobody knows whether it happened: `Reconciler` 
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -78,7 +79,8 @@ class CachedSessionRepository(SessionRepository):
     ) -> Snapshot | None:
         wanted = entities | {Entity.SESSION}
         if with_secrets:
-            return await self._truth.find(reference, wanted, with_secrets=True)
+            found = await self._truth.find(reference, wanted, with_secrets=True)
+            return None if found is None else replace(found, source=ReadSource.BYPASS)
         if isinstance(reference, ById):
             snapshot = await self._find_by_id(reference.id, wanted, may_be_stale=True)
         else:
