@@ -9,10 +9,10 @@ from zpmeow.cache.policy import FENCE_SECONDS, EntryKey, Loaded
 from zpmeow.cache.tier import Entry
 from zpmeow.cache.unsent import Change
 
-_UNREADABLE = (ValueError, KeyError, TypeError)
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Reading:
     """A sound value from the tier; `fresh` tells whether it may be served while the truth can be asked."""
 

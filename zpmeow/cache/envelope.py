@@ -52,7 +52,7 @@ class Corruption(StrEnum):
     SCHEMA = "schema"
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Envelope:
     """A decoded entry. `payload` is None for a fence. Times: milliseconds since 1970, database clock."""
 

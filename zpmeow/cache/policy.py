@@ -13,9 +13,9 @@ from typing import Any, Protocol
 FENCE_SECONDS = 600.0  # Longer than any load, fill or late command can live: those end within seconds.
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
+@dataclass(slots=True, frozen=True, kw_only=True, eq=False)
 class EntryPolicy:
-    """How the entries of one entity are kept.
+    """How the entries of one entity are kept. Two policies are the same only if they are one object.
 
     Attributes:
         entity: the name for metrics.
@@ -24,7 +24,7 @@ class EntryPolicy:
         fresh_seconds: how long after it was loaded a value may be served.
         stale_seconds: how much longer it may be served, marked, while the database is away; 0 = never.
         encode: a value's bytes.
-        decode: the reverse; raises ValueError, KeyError or TypeError on bytes that it cannot read.
+        decode: the reverse; raises ValueError, KeyError, TypeError or AttributeError on bytes that it cannot read.
     """
 
     entity: str
@@ -49,7 +49,7 @@ class EntryKey:
     policy: EntryPolicy
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
+@dataclass(slots=True, frozen=True, kw_only=True, eq=False)
 class HintPolicy:
     """How the hints of one kind are kept: `entity` is the name for metrics."""
 
@@ -103,7 +103,7 @@ class Origin(StrEnum):
     STALE = "stale"
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Answer:
     """A value, its row's version, and who answered."""
 

@@ -4,7 +4,8 @@ The schema number of an entity is raised whenever its fields change: entries of 
 discarded and loaded anew. Never a secret: a session is written without its proxy's password.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 import orjson
@@ -17,8 +18,6 @@ from zpmeow.domain.records import (
     StatusRecord,
     Webhook,
 )
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def encode_session(record: SessionRecord) -> bytes:
@@ -33,8 +32,8 @@ def encode_session(record: SessionRecord) -> bytes:
             record.proxy_url,
             record.has_proxy_password,
             None if webhook is None else [webhook.url, webhook.events],
-            _to_microseconds(record.created_at),
-            _to_microseconds(record.updated_at),
+            record.created_at.isoformat(),
+            record.updated_at.isoformat(),
         ]
     )
 
@@ -43,7 +42,7 @@ def decode_session(data: bytes) -> SessionRecord:
     """Read what `encode_session` wrote. Raises ValueError or TypeError."""
     identifier, version, name, key_hash, proxy_url, has_password, webhook, created_at, updated_at = orjson.loads(data)
     return SessionRecord(
-        id=UUID(identifier),
+        id=_read_uuid(identifier),
         version=version,
         name=name,
         key_hash=bytes.fromhex(key_hash),
@@ -51,8 +50,8 @@ def decode_session(data: bytes) -> SessionRecord:
         has_proxy_password=has_password,
         proxy_password=None,
         webhook=None if webhook is None else Webhook(url=webhook[0], events=tuple(webhook[1])),
-        created_at=_from_microseconds(created_at),
-        updated_at=_from_microseconds(updated_at),
+        created_at=datetime.fromisoformat(created_at),
+        updated_at=datetime.fromisoformat(updated_at),
     )
 
 
@@ -65,7 +64,7 @@ def encode_status(record: StatusRecord) -> bytes:
             record.status,
             record.desired_status,
             record.reason,
-            _to_microseconds(record.changed_at),
+            record.changed_at.isoformat(),
         ]
     )
 
@@ -74,12 +73,12 @@ def decode_status(data: bytes) -> StatusRecord:
     """Read what `encode_status` wrote. Raises ValueError or TypeError."""
     session_id, version, status, desired_status, reason, changed_at = orjson.loads(data)
     return StatusRecord(
-        session_id=UUID(session_id),
+        session_id=_read_uuid(session_id),
         version=version,
         status=SessionStatus(status),
         desired_status=SessionStatus(desired_status),
         reason=reason,
-        changed_at=_from_microseconds(changed_at),
+        changed_at=datetime.fromisoformat(changed_at),
     )
 
 
@@ -90,7 +89,7 @@ def encode_qr(record: QrRecord) -> bytes:
             str(record.session_id),
             record.version,
             record.code,
-            None if record.expires_at is None else _to_microseconds(record.expires_at),
+            None if record.expires_at is None else record.expires_at.isoformat(),
         ]
     )
 
@@ -99,10 +98,10 @@ def decode_qr(data: bytes) -> QrRecord:
     """Read what `encode_qr` wrote. Raises ValueError or TypeError."""
     session_id, version, code, expires_at = orjson.loads(data)
     return QrRecord(
-        session_id=UUID(session_id),
+        session_id=_read_uuid(session_id),
         version=version,
         code=code,
-        expires_at=None if expires_at is None else _from_microseconds(expires_at),
+        expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
     )
 
 
@@ -113,7 +112,7 @@ def encode_credential(record: CredentialRecord) -> bytes:
             str(record.session_id),
             record.version,
             record.device_jid,
-            None if record.paired_at is None else _to_microseconds(record.paired_at),
+            None if record.paired_at is None else record.paired_at.isoformat(),
         ]
     )
 
@@ -122,19 +121,13 @@ def decode_credential(data: bytes) -> CredentialRecord:
     """Read what `encode_credential` wrote. Raises ValueError or TypeError."""
     session_id, version, device_jid, paired_at = orjson.loads(data)
     return CredentialRecord(
-        session_id=UUID(session_id),
+        session_id=_read_uuid(session_id),
         version=version,
         device_jid=device_jid,
-        paired_at=None if paired_at is None else _from_microseconds(paired_at),
+        paired_at=None if paired_at is None else datetime.fromisoformat(paired_at),
     )
 
 
-def _to_microseconds(time: datetime) -> int:
-    """PostgreSQL's resolution; exact, unlike a float of seconds."""
-    delta = time - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
-
-
-def _from_microseconds(microseconds: int) -> datetime:
-    seconds, rest = divmod(microseconds, 1_000_000)
-    return datetime.fromtimestamp(seconds, tz=UTC).replace(microsecond=rest)
+@lru_cache(maxsize=4096)  # The three records of one answer hold the same id.
+def _read_uuid(text: str) -> UUID:
+    return UUID(text)

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import pytest
+from typing_extensions import override
 
 from tests.fakes.failing_tier import FailingTier
 from tests.fakes.memory_tier import MemoryTier
@@ -19,7 +20,7 @@ from zpmeow.cache.resilient_tier import ResilientTier
 from zpmeow.cache.tier import CacheTier, Hint
 from zpmeow.events import CircuitChanged, Event
 
-TIMEOUT_SECONDS = 0.02
+TIMEOUT_SECONDS = 0.1  # Far above what a busy machine keeps a timer waiting.
 THRESHOLD = 5
 
 
@@ -392,3 +393,24 @@ async def test_late_outcomes_change_nothing_when_the_circuit_has_closed_again() 
     await run
 
     assert stage.is_closed()
+
+
+class BlockingTier(MemoryTier):
+    """Holds up the whole event loop for longer than a call may take, then does not answer."""
+
+    @override
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        time.sleep(2 * TIMEOUT_SECONDS)  # noqa: ASYNC251  (the fault itself)
+        await asyncio.Event().wait()
+        return []
+
+
+async def test_call_counts_as_nothing_when_this_process_was_late() -> None:
+    """A saturated event loop says nothing about the tier: the breaker stays closed."""
+    stage = Stage(inner=BlockingTier())
+
+    for _ in range(THRESHOLD):
+        with pytest.raises(CacheBusy):
+            await stage.tier.get_many(["key"])
+
+    assert stage.breaker.state is CircuitState.CLOSED
