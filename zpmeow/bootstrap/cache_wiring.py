@@ -87,7 +87,7 @@ async def open_cache(
             observer=observer,
         )
         if guarded is not None:
-            stack.push_async_callback(_send_the_rest, publisher)
+            stack.push_async_callback(_send_the_rest, publisher, redis, guarded)
             await stack.enter_async_context(running("breaker-probe", guarded.run, observer=observer))
             await stack.enter_async_context(running("flush-changes", publisher.run, observer=observer))
         stack.push_async_callback(cache.close, grace_seconds=_GRACE_SECONDS)
@@ -109,9 +109,14 @@ def _make_breaker(settings: BreakerSettings, observer: Observer) -> CircuitBreak
     )
 
 
-async def _send_the_rest(publisher: ChangePublisher) -> None:
-    """The stop's last word to Redis. What does not get through is lost with the process."""
+async def _send_the_rest(publisher: ChangePublisher, redis: RedisTier, guarded: ResilientTier) -> None:
+    """The stop's last word to Redis, whatever the breaker says: Redis may be back and the next probe not due yet.
+
+    What does not get through is lost with the process. In bypass nothing is sent.
+    """
+    if guarded.mode is CacheMode.BYPASS:
+        return
     try:
-        await publisher.flush()
+        await publisher.flush(redis)
     except CacheError:
         return  # Each call had its deadline; Redis is away, and nothing more can be done for it.

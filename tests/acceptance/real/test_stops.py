@@ -105,8 +105,11 @@ async def test_stop_sends_what_redis_has_not_got_yet(
     await caller.until_hits("/sessions/test-session/info")
 
     own_redis.pause()
+    for _ in range(6):
+        assert (await caller.get("/sessions/test-session/info")).status == 200
     proxy = {"proxy_url": "http://new.test:1080"}
     assert (await caller.call("PATCH", "/sessions/test-session", proxy)).status == 200
+    assert service.metrics().total("zpmeow_breaker_state", state="open") == 1
     own_redis.resume()
     code = await asyncio.to_thread(service.stop)
     next_service = new_service(**settings).start()
