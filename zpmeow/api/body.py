@@ -128,6 +128,8 @@ def _tell_one(line: ErrorDetails, whole: str) -> str:
             rule = "is required"
         case "extra_forbidden":
             rule = "is not known here"
+        case "uuid_parsing":
+            rule = "must be a UUID"
         case _:
             rule = line["msg"].replace("Input should be", "must be", 1)
     return f"{_path(line['loc']) or whole}: {rule}"

@@ -20,7 +20,7 @@ from contextvars import ContextVar
 class CallBudget:
     """What is left for the cache calls of one request. All times are seconds of one monotonic clock."""
 
-    __slots__ = ("_began_at", "_closed", "_left_seconds", "_running")
+    __slots__ = ("_began_at", "_closed", "_left_seconds", "_running", "talked_seconds")
 
     def __init__(self, *, seconds: float) -> None:
         """Start with `seconds` for all calls together."""
@@ -28,6 +28,8 @@ class CallBudget:
         self._running = 0
         self._began_at = 0.0
         self._closed = False
+        self.talked_seconds = 0.0
+        """How long its calls have talked to the server so far, waiting for a turn not included."""
 
     def __repr__(self) -> str:
         """Show what is left, without what the running calls have used."""

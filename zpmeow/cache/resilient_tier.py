@@ -16,7 +16,7 @@ from typing import Never, TypeVar
 from typing_extensions import override
 
 from zpmeow.cache.breaker import CircuitBreaker, CircuitState
-from zpmeow.cache.call_budget import budget_or_fresh, observe_progress
+from zpmeow.cache.call_budget import CallBudget, budget_or_fresh, observe_progress
 from zpmeow.cache.deadline import Deadline
 from zpmeow.cache.errors import CacheBusy, CacheBypassed, CacheError, CacheTimeout, CacheUnavailable
 from zpmeow.cache.mode import CacheMode
@@ -147,12 +147,16 @@ class ResilientTier(CacheTier):
         try:
             if deadline <= began:
                 raise CacheBusy(_BUDGET_SPENT)
-            return await self._report(call, deadline)
+            return await self._report(call, deadline, budget)
         finally:
             budget.end(clock())
 
-    async def _report(self, call: Callable[[], Awaitable[T]], deadline: float) -> T:
-        """Make the call within the deadline and tell the breaker how it ended; a cancellation is not told."""
+    async def _report(self, call: Callable[[], Awaitable[T]], deadline: float, budget: CallBudget) -> T:
+        """Make the call within the deadline and tell the breaker how it ended; a cancellation is not told.
+
+        What earlier calls of the request have talked counts too: a tier that leaves no time for the second
+        call is slow, although the second alone had no fair chance.
+        """
         clock = asyncio.get_running_loop().time
         token = self._breaker.begin()
         progress = observe_progress(clock())
@@ -161,7 +165,7 @@ class ResilientTier(CacheTier):
                 result = await call()
         except TimeoutError as error:
             now = clock()
-            if progress.talked_seconds(now) < self._timeout_seconds * FAIR_CHANCE_RATIO:
+            if budget.talked_seconds + progress.talked_seconds(now) < self._timeout_seconds * FAIR_CHANCE_RATIO:
                 raise CacheBusy(_NO_FAIR_CHANCE) from error
             if now - deadline > self._timeout_seconds * OWN_DELAY_RATIO:
                 raise CacheBusy(_OWN_DELAY) from error
@@ -177,6 +181,8 @@ class ResilientTier(CacheTier):
             reason = f"unexpected {type(error).__name__}"
             self._breaker.failed(token, reason)
             raise CacheUnavailable(reason) from error
+        finally:
+            budget.talked_seconds += progress.talked_seconds(clock())
         self._breaker.succeeded(token)
         return result
 

@@ -20,9 +20,10 @@ from importlib.resources import files
 import asyncpg
 
 from zpmeow import __version__
+from zpmeow.domain.errors import DatabaseUnavailable
 from zpmeow.postgres.connections import Connection
 from zpmeow.postgres.database import APPLICATION_NAME, MIN_SERVER_VERSION, Database
-from zpmeow.postgres.failures import classify
+from zpmeow.postgres.failures import Failure, classify
 
 _LOCK_KEY = int.from_bytes(sha256(b"zpmeow migrations").digest()[:8], "big", signed=True)
 _LOCK_POLL_SECONDS = 0.1  # Asking again and again, not waiting in the server: a waiter's snapshot holds up others.
@@ -146,12 +147,12 @@ async def migrate(*, url: str, wait_seconds: float = 60.0, migrations: Sequence[
     try:
         connection = await _connect(url)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        failure = classify(error, connecting=True).error
+        failure = _in_full(classify(error, connecting=True))
     else:
         try:
             return await _apply_missing(connection, known, wait_seconds)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            failure = classify(error, connecting=False).error
+            failure = _in_full(classify(error, connecting=False))
         finally:
             # The server frees the lock when the connection is gone, however we end.
             connection.terminate()
@@ -171,6 +172,11 @@ async def schema_problem(database: Database) -> str | None:
     if pending:
         return f"the database's schema lacks {pending[0]}; run `zpmeow migrate`"
     return None
+
+
+def _in_full(failure: Failure) -> Exception:
+    """Return the error with the reason in full: it is read by operators, not by callers of the API."""
+    return failure.error if failure.problem is None else DatabaseUnavailable(failure.problem)
 
 
 async def _connect(url: str) -> "Connection":

@@ -224,7 +224,7 @@ def _device_in_use() -> DeviceAlreadyInUse:
 
 
 def _no_session() -> SessionNotFound:
-    return SessionNotFound("there is no such session")
+    return SessionNotFound("no session has that id or name")
 
 
 def _present(row: Row | None) -> Row:

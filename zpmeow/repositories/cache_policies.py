@@ -6,7 +6,7 @@
 | status     | `zpmeow:{<id>}:status`   | 5 min   | 24 h more                     |
 | qr         | `zpmeow:{<id>}:qr`       | 60 s, never past the code's own expiry | never |
 | credential | `zpmeow:{<id>}:credential` | 6 h   | never                         |
-| name       | `zpmeow:name:<name>`     | 24 h, a hint: only the id | verified against the session |
+| name       | `zpmeow:name:<name>`     | 48 h, a hint: only the id | verified against the session |
 | key        | `zpmeow:key:<sha256>`    | 24 h, a hint: only the id | verified against the session |
 
 The lifetimes are the defaults of the settings. The braces are a hash tag: all keys of a session stand
@@ -82,7 +82,8 @@ class CachePolicies:
             ),
         }
         self._entry_key = lru_cache(maxsize=_REMEMBERED_KEYS)(self._make_entry_key)
-        self._name_policy = HintPolicy(entity="name", lifetime_seconds=lifetimes.session_seconds)
+        # As long as the session that it leads to may be served: a stale one is asked for by name too.
+        self._name_policy = HintPolicy(entity="name", lifetime_seconds=lifetimes.session_seconds + stale_seconds)
         self._key_policy = HintPolicy(entity="key", lifetime_seconds=lifetimes.session_seconds)
 
     def entry_key(self, session_id: UUID, entity: Entity) -> EntryKey:

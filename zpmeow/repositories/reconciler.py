@@ -15,7 +15,7 @@ from zpmeow.domain.records import Snapshot
 from zpmeow.domain.references import ById, SessionReference
 
 _PAUSE_SECONDS = 0.5
-_SETTLE_SECONDS = 10.0  # Above the server's own statement timeout, which is set a little above DB_TIMEOUT.
+_SETTLE_SECONDS = 65.0  # Above the server's own statement timeout: DB_TIMEOUT, a minute at most, and 1 s.
 _MAX_TRIES = 1_200  # Ten minutes of an absent database, as long as a fence lives.
 
 

@@ -107,7 +107,13 @@ class CacheControl:
         )
 
     async def set_mode(self, mode: CacheMode) -> None:
-        """Switch the mode: here at once, in every process within 1 s, and after restarts."""
+        """Switch the mode: here at once, in every process within 1 s, and after restarts.
+
+        Leaving BYPASS begins a new epoch: nobody told the cache of what changed meanwhile, and a process
+        that would have may have ended.
+        """
+        if mode is CacheMode.NORMAL and (await self._store.read()).mode == CacheMode.BYPASS:
+            await self._store.raise_epoch()
         await self._store.set_mode(mode)
         await self._watch.refresh()
 

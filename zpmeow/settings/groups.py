@@ -120,8 +120,9 @@ class DatabaseSettings(_Group):
     pool_size: PoolSize = Field(default=10, validation_alias="DB_POOL_SIZE")
     """Connections of this process. Ten: a PostgreSQL allows a hundred, and other processes want some."""
 
-    timeout_seconds: Annotated[float, duration("10ms", "1h")] = Field(default=5.0, validation_alias="DB_TIMEOUT")
-    """Limit for one query, waiting for a connection included."""
+    timeout_seconds: Annotated[float, duration("10ms", "1m")] = Field(default=5.0, validation_alias="DB_TIMEOUT")
+    """Limit for one query, waiting for a connection included. At most a minute: what the cache remembers of
+    changes (floors, fences) must outlive every load."""
 
     @property
     def url(self) -> str | None:

@@ -414,3 +414,32 @@ async def test_call_counts_as_nothing_when_this_process_was_late() -> None:
             await stage.tier.get_many(["key"])
 
     assert stage.breaker.state is CircuitState.CLOSED
+
+
+class LateTier(MemoryTier):
+    """Answers the first call of each request just in time, and none after it."""
+
+    def __init__(self) -> None:
+        """Begin with a first call."""
+        super().__init__()
+        self.is_first = True
+
+    @override
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        self.is_first = not self.is_first
+        await asyncio.sleep(TIMEOUT_SECONDS if self.is_first else TIMEOUT_SECONDS * 0.8)
+        return [None for _ in keys]
+
+
+async def test_breaker_opens_when_the_first_call_of_each_request_leaves_no_time_for_the_second() -> None:
+    """A tier just quicker than the limit is slow all the same: half of all calls fail, and that is told."""
+    stage = Stage(inner=LateTier())
+
+    for _ in range(20):
+        with open_budget(TIMEOUT_SECONDS):
+            await stage.call()
+            await stage.call()
+        if stage.breaker.state is CircuitState.OPEN:
+            break
+
+    assert stage.breaker.state is CircuitState.OPEN
