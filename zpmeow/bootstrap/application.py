@@ -104,6 +104,7 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
             observer=observer,
         )
         stack.push_async_callback(database.close)
+        store = PostgresControlStore(database=database)
         clock = DatabaseClock()
         parts = await stack.enter_async_context(
             open_cache(
@@ -111,10 +112,10 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
                 settings=settings.cache,
                 breaker=settings.breaker,
                 now_ms=lambda: int(clock.now().timestamp() * 1000),
+                raise_epoch=store.raise_epoch,
                 observer=observer,
             )
         )
-        store = PostgresControlStore(database=database)
         watch = ControlWatch(
             store=store,
             followers=(clock.synchronise, parts.follow),

@@ -1,6 +1,6 @@
 """Puts the cache together: Redis behind its guards, or no cache at all, and the endless tasks that go with it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -53,9 +53,14 @@ async def open_cache(
     settings: CacheSettings,
     breaker: BreakerSettings,
     now_ms: Callable[[], int],
+    raise_epoch: Callable[[], Awaitable[bytes]],
     observer: Observer,
 ) -> AsyncIterator[CacheParts]:
-    """Open the cache; without a URL it is the no-op cache. Works with Redis away."""
+    """Open the cache; without a URL it is the no-op cache. Works with Redis away.
+
+    `raise_epoch` is called at the end if Redis still lacks changes: nobody else knows of them, so that all of
+    the cache must become void. May raise Unavailable.
+    """
     async with AsyncExitStack() as stack:
         publisher: ChangePublisher
         guarded: ResilientTier | None = None
@@ -87,7 +92,7 @@ async def open_cache(
             observer=observer,
         )
         if guarded is not None:
-            stack.push_async_callback(_send_the_rest, publisher, redis, guarded)
+            stack.push_async_callback(_send_the_rest, publisher, redis, guarded, raise_epoch)
             await stack.enter_async_context(running("breaker-probe", guarded.run, observer=observer))
             await stack.enter_async_context(running("flush-changes", publisher.run, observer=observer))
         stack.push_async_callback(cache.close, grace_seconds=_GRACE_SECONDS)
@@ -109,14 +114,28 @@ def _make_breaker(settings: BreakerSettings, observer: Observer) -> CircuitBreak
     )
 
 
-async def _send_the_rest(publisher: ChangePublisher, redis: RedisTier, guarded: ResilientTier) -> None:
+async def _send_the_rest(
+    publisher: ChangePublisher, redis: RedisTier, guarded: ResilientTier, raise_epoch: Callable[[], Awaitable[bytes]]
+) -> None:
     """The stop's last word to Redis, whatever the breaker says: Redis may be back and the next probe not due yet.
 
-    What does not get through is lost with the process. In bypass nothing is sent.
+    In bypass nothing is sent. With Redis and the database both away, nothing more can be done.
     """
-    if guarded.mode is CacheMode.BYPASS:
-        return
+    if guarded.mode is CacheMode.NORMAL:
+        await _flush(publisher, redis)
+    if publisher.unsent_count:
+        await _make_void(raise_epoch)
+
+
+async def _flush(publisher: ChangePublisher, redis: RedisTier) -> None:
     try:
         await publisher.flush(redis)
     except CacheError:
-        return  # Each call had its deadline; Redis is away, and nothing more can be done for it.
+        return  # Each call had its deadline; that Redis is away has been told by the breaker.
+
+
+async def _make_void(raise_epoch: Callable[[], Awaitable[bytes]]) -> None:
+    try:
+        await raise_epoch()
+    except Unavailable:
+        return  # It had its deadline, too, and the database's observers tell of it.

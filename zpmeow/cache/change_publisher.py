@@ -78,9 +78,14 @@ class ChangePublisher:
             except CacheError:
                 continue  # Not now: counted by the tier; the changes stay noted.
 
-    def forget(self) -> None:
-        """A new epoch has begun: what was not sent is void like everything in the tier."""
-        self._unsent.clear()
+    def begin_epoch(self) -> None:
+        """Go on in a new epoch: what could not be remembered is void there, like everything in the tier.
+
+        What is remembered is still sent, as it is. It may have been committed after another process began to fill
+        in the new epoch; an entry of the old one takes the place of such a fill, and reads as a miss.
+        """
+        if self._unsent.overflown:
+            self._unsent.clear()
 
     async def _put(self, tier: CacheTier, changes: Sequence[Change], *, source: str) -> None:
         outcomes = await tier.put_many([change.entry for change in changes])

@@ -80,7 +80,7 @@ class TieredCache:
         """Work in this epoch (16 bytes). Entries of any other are void."""
         if epoch != self._codec.epoch:
             self._codec.epoch = epoch
-            self._publisher.forget()
+            self._publisher.begin_epoch()
 
     async def get_or_load(
         self, keys: Sequence[EntryKey], load: Loader, *, may_be_stale: Collection[EntryKey] = ()

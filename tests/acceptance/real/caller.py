@@ -121,6 +121,11 @@ class Caller:
             await asyncio.sleep(0.02)
         return time.monotonic() - began
 
+    async def is_trusted(self) -> bool:
+        """Tell whether reads may be answered from Redis."""
+        trusted: bool = (await self.get("/metrics")).data["cache"]["trusted"]
+        return trusted
+
     async def until_hits(self, path: str, *, key: str = OPERATOR_KEY, seconds: float = 10.0) -> float:
         """Read until Redis answers."""
 

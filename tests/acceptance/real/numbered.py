@@ -77,9 +77,7 @@ class NumberedSessions:
                 case _:
                     method, path, key = "PUT", "/qr", ENGINE_KEY
                     body = {"qr_code": f"code {number}", "expires_in": 600}
-            reply = await self._caller.call(
-                method, f"/sessions/{session.id}{path}", body, key=key, due_at=due_at
-            )
+            reply = await self._caller.call(method, f"/sessions/{session.id}{path}", body, key=key, due_at=due_at)
             if reply.status == 200:
                 value.acknowledged = number
             self.writes += 1

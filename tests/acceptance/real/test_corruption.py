@@ -100,7 +100,9 @@ class Vandal:
         found = self._read(key)
         assert found is not None, f"{key} is not cached"
         damaged = self._damaged(kind, found, session, entity)
-        if damaged == found:  # Two flips of one bit, or a value that an earlier swap has carried away and this one back.
+        if (
+            damaged == found
+        ):  # Two flips of one bit, or a value that an earlier swap has carried away and this one back.
             damaged = found[:-1]
         self._store.set(key, damaged, keepttl=True)
 
@@ -235,7 +237,9 @@ async def test_no_corruption_of_a_hint_reaches_a_user(
     new_caller: MakeCaller,
 ) -> None:
     """Look-ups by name and key that lead elsewhere, nowhere, or are no id at all open and show the right session."""
-    service = new_service(DATABASE_URL=database_url, REDIS_URL=redis_server.url, LOG_REQUESTS="false", CACHE_TIMEOUT="5s").start()
+    service = new_service(
+        DATABASE_URL=database_url, REDIS_URL=redis_server.url, LOG_REQUESTS="false", CACHE_TIMEOUT="5s"
+    ).start()
     caller = new_caller(service)
     sessions = await caller.create_many(50, prefix="victim")
     chance = random.Random(SEED)

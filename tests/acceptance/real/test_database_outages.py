@@ -8,7 +8,17 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
-from tests.acceptance.real.caller import ENGINE_KEY, HIT, OPERATOR_KEY, STALE, Caller, Load, Reply, Request, send_at_rate
+from tests.acceptance.real.caller import (
+    ENGINE_KEY,
+    HIT,
+    OPERATOR_KEY,
+    STALE,
+    Caller,
+    Load,
+    Reply,
+    Request,
+    send_at_rate,
+)
 from tests.acceptance.real.conftest import MakeCaller, MakeService
 from tests.acceptance.real.numbered import NumberedSessions
 from tests.servers.postgres_server import PostgresServer

@@ -90,3 +90,29 @@ async def test_mode_reaches_another_process_survives_a_restart_and_leaves_nothin
 async def is_normal(caller: Caller) -> bool:
     """Tell whether the service uses its cache again by the operator's will."""
     return await shown_mode(caller) == "normal"
+
+
+async def test_nothing_old_is_read_when_a_process_wrote_in_bypass_and_ended(
+    redis_server: RedisServer, database_url: str, new_service: MakeService, new_caller: MakeCaller
+) -> None:
+    """What a process changed in bypass it cannot tell Redis after its end: back in normal, Redis' entries are void."""
+    settings = {"DATABASE_URL": database_url, "REDIS_URL": redis_server.url}
+    service = new_service(**settings).start()
+    caller = new_caller(service)
+    session = await caller.create("test-session")
+    await caller.until_hits("/sessions/test-session/info", key=session.key)
+
+    await set_mode(caller, "bypass")
+    changed = await caller.call("PATCH", "/sessions/test-session", {"proxy_url": "http://new.test:1080"})
+    rotated = await caller.call("POST", "/sessions/test-session/rotate-key")
+    service.stop()
+    service.start()
+    await set_mode(caller, "normal")
+    await caller.until("trusted again", caller.is_trusted)
+    found = [await caller.get("/sessions/test-session/info") for _ in range(3)]
+    old_key = await caller.get("/sessions/test-session/info", key=session.key)
+    await caller.until_hits("/sessions/test-session/info", key=rotated.data["api_key"])
+
+    assert (changed.status, rotated.status) == (200, 200)
+    assert {reply.data["session"]["proxy_url"] for reply in found} == {"http://new.test:1080"}
+    assert old_key.status == 401

@@ -101,7 +101,8 @@ async def test_every_request_is_answered_when_redis_refuses(
     redis = new_redis(*options)
     redis.start()
     service = new_service(
-        DATABASE_URL=database_url, REDIS_URL=redis.url.replace("redis://", "redis://:a-wrong-password-here@")
+        DATABASE_URL=database_url,
+        REDIS_URL=redis.url.replace("redis://", "redis://:a-wrong-password-here@")
         if reason == "WRONGPASS"
         else redis.url,
     ).start()

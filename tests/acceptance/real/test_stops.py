@@ -47,7 +47,9 @@ class KeepAliveClient:
 
     async def _send_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         writes = self.answered % 5 == 4
-        body = b'{"webhook": {"url": "https://hooks.test/%d", "events": ["message"]}}' % self.answered if writes else b""
+        body = (
+            b'{"webhook": {"url": "https://hooks.test/%d", "events": ["message"]}}' % self.answered if writes else b""
+        )
         method, suffix = ("PATCH", "") if writes else ("GET", "/info")
         head = f"{method} /sessions/{self.session}{suffix} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {OPERATOR_KEY}\r\n"
         if writes:
@@ -93,10 +95,11 @@ async def test_sigterm_during_the_wait_for_the_database_ends_in_order(
     assert await asyncio.to_thread(service.stop) == 0
 
 
-async def test_stop_sends_what_redis_has_not_got_yet(
-    own_redis: RedisServer, database_url: str, new_service: MakeService, new_caller: MakeCaller
+@pytest.mark.parametrize("redis_is_back", ["before the stop", "after the stop"])
+async def test_next_service_finds_nothing_old_when_redis_missed_a_change(
+    redis_is_back: str, own_redis: RedisServer, database_url: str, new_service: MakeService, new_caller: MakeCaller
 ) -> None:
-    """A change that Redis missed reaches it before the end: the next service finds no old entry."""
+    """A change that Redis missed reaches it at the stop, or else all of its entries are void from then on."""
     settings = {"DATABASE_URL": database_url, "REDIS_URL": own_redis.url}
     # So long that the service has not yet tried Redis again when it is stopped.
     service = new_service(BREAKER_PROBE_INTERVAL="5m", **settings).start()
@@ -110,10 +113,15 @@ async def test_stop_sends_what_redis_has_not_got_yet(
     proxy = {"proxy_url": "http://new.test:1080"}
     assert (await caller.call("PATCH", "/sessions/test-session", proxy)).status == 200
     assert service.metrics().total("zpmeow_breaker_state", state="open") == 1
-    own_redis.resume()
+    if redis_is_back == "before the stop":
+        own_redis.resume()
     code = await asyncio.to_thread(service.stop)
+    if redis_is_back == "after the stop":
+        own_redis.resume()
     next_service = new_service(**settings).start()
-    found = await new_caller(next_service).get("/sessions/test-session/info")
+    next_caller = new_caller(next_service)
+    await next_caller.until("trusted", next_caller.is_trusted)
+    found = await next_caller.get("/sessions/test-session/info")
 
     assert code == 0
     assert found.data["session"]["proxy_url"] == "http://new.test:1080"

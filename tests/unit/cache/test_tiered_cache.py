@@ -338,6 +338,20 @@ async def test_entries_of_another_epoch_are_void(bench: Bench) -> None:
     assert (await bench.read(A))[A].origin is Origin.TIER
 
 
+async def test_change_noted_before_this_process_learns_of_a_new_epoch_still_reaches_the_tier(bench: Bench) -> None:
+    """Another process works in the new epoch already and has filled what is changed here: that fill must go."""
+    late = Bench()
+    late.tier.error = CacheTimeout("timeout")
+    bench.cache.set_epoch(b"f" * 16)
+    await bench.read(A)
+    await late.cache.publish({A: Loaded(value="changed", version=99)})
+
+    late.cache.set_epoch(b"f" * 16)
+    await late.publisher.flush(bench.memory)
+
+    assert (await bench.read(A))[A].origin is Origin.LOAD_AFTER_MISS
+
+
 async def test_tier_is_not_believed_when_changes_were_lost() -> None:
     """More unsent changes than can be remembered end the trust, until a new epoch."""
     bench = Bench(max_unsent=1)
