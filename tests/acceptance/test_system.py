@@ -223,7 +223,7 @@ async def test_crash_answers_500_and_tells_nothing_of_it(api: Api) -> None:
     ("method", "path", "status"),
     [("GET", "/sessions/list", 200), ("GET", "/nothing", 404), ("POST", "/health", 405), ("GET", "/cache/stats", 200)],
 )
-async def test_answer_carries_the_request_id(  # noqa: PLR0917  (parametrized)
+async def test_answer_carries_the_request_id(
     api: Api, sent: dict[str, str], kept: str | None, method: str, path: str, status: int
 ) -> None:
     """A sane id of the caller's comes back; anything else is replaced by a new one."""

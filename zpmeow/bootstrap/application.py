@@ -17,6 +17,7 @@ from zpmeow.bootstrap.cache_wiring import open_cache
 from zpmeow.bootstrap.stores import Stores
 from zpmeow.bootstrap.supervision import running
 from zpmeow.domain.errors import Unavailable
+from zpmeow.domain.ports import ControlStore
 from zpmeow.events import Observers
 from zpmeow.postgres.clock import DatabaseClock
 from zpmeow.postgres.control_store import PostgresControlStore
@@ -44,12 +45,20 @@ class Application:
     """A service that listens. It takes traffic once `start` has returned."""
 
     def __init__(
-        self, *, server: Server, health: HealthService, watch: ControlWatch, stores: Stores, logs: Logs
+        self,
+        *,
+        server: Server,
+        health: HealthService,
+        watch: ControlWatch,
+        store: ControlStore,
+        stores: Stores,
+        logs: Logs,
     ) -> None:
         """Take over what was opened; use `open_application`."""
         self._server = server
         self._health = health
         self._watch = watch
+        self._store = store
         self._stores = stores
         self._logger = logs.logger("service")
 
@@ -68,6 +77,9 @@ class Application:
         while True:
             try:
                 applied = await migrate(url=self._stores.database_url)
+                if self._stores.redis_url is None:
+                    # Nobody will tell any cache of what changes here: what one holds from before is void.
+                    await self._store.raise_epoch()
                 await self._watch.refresh()
                 break
             except Unavailable as error:
@@ -158,7 +170,7 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
         )
         await stack.enter_async_context(running("control-watch", watch.run, observer=observer))
         server = await open_server(app, host=settings.server.host, port=settings.server.port, observer=observer)
-        application = Application(server=server, health=health, watch=watch, stores=stores, logs=logs)
+        application = Application(server=server, health=health, watch=watch, store=store, stores=stores, logs=logs)
         stack.push_async_callback(application.stop)
         yield application
 

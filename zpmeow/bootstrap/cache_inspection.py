@@ -1,5 +1,7 @@
 """How the cache is, asked through its own guards: never longer than its deadline, never an error."""
 
+from collections.abc import Callable
+
 from typing_extensions import override
 
 from zpmeow.cache.errors import CacheBusy, CacheError
@@ -11,9 +13,10 @@ from zpmeow.services.cache_control import CacheFacts
 class CacheInspection(Health):
     """Asks the guarded tier. What it finds out counts for the breaker like any call."""
 
-    def __init__(self, *, tier: ResilientTier) -> None:
-        """Inspect this tier."""
+    def __init__(self, *, tier: ResilientTier, is_believed: Callable[[], bool]) -> None:
+        """Inspect this tier; `is_believed`: this process has not lost track of what it should hold."""
         self._tier = tier
+        self._is_believed = is_believed
 
     @override
     async def problem(self) -> str | None:
@@ -42,6 +45,6 @@ class CacheInspection(Health):
             keys=None if info is None else info.total_keys,
             version=None if info is None else info.version,
             circuit=self._tier.circuit_state.value,
-            trusted=self._tier.unusable_because is None,
+            trusted=self._tier.unusable_because is None and self._is_believed(),
             problem=problem,
         )

@@ -100,7 +100,7 @@ async def open_cache(
             cache=cache,
             publisher=publisher,
             tier=guarded,
-            inspection=None if guarded is None else CacheInspection(tier=guarded),
+            inspection=None if guarded is None else CacheInspection(tier=guarded, is_believed=lambda: cache.is_trusted),
         )
 
 
@@ -123,7 +123,7 @@ async def _send_the_rest(
     """
     if guarded.mode is CacheMode.NORMAL:
         await _flush(publisher, redis)
-    if publisher.unsent_count:
+    if publisher.unsent_count or publisher.lost_changes:
         await _make_void(raise_epoch)
 
 

@@ -9,13 +9,13 @@ change ── raise the floor ── note as unsent ── put_many ──→ co
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from zpmeow.cache.errors import CacheDisabled, CacheError
+from zpmeow.cache.errors import CacheDisabled, CacheError, CacheTimeout
 from zpmeow.cache.floors import Floors
 from zpmeow.cache.tier import CacheTier, PutOutcome
 from zpmeow.cache.unsent import Change, UnsentChanges
 from zpmeow.events import InvalidationSent, Observer
 
-_FLUSH_BATCH = 500  # Changes per round trip: about 5 ms of Redis' time.
+_FLUSH_BATCH = 500  # Changes per round trip: about 5 ms of Redis' time. Halved when that is too much for the deadline.
 _RETRY_SECONDS = 0.5
 
 
@@ -28,6 +28,8 @@ class ChangePublisher:
         self._observer = observer
         self._floors = floors
         self._unsent = unsent
+        self._batch = _FLUSH_BATCH
+        self._lost_track = False
 
     @property
     def unsent_count(self) -> int:
@@ -37,12 +39,16 @@ class ChangePublisher:
     @property
     def overflown(self) -> bool:
         """Whether more was changed than can be remembered: the tier must not be believed for now."""
-        return self._unsent.overflown or self._floors.overflown
+        return self.lost_changes or self._floors.overflown
 
     @property
     def lost_changes(self) -> bool:
         """Whether changes were dropped that the tier does not have: only a new epoch mends that."""
-        return self._unsent.overflown
+        return self._unsent.overflown or self._lost_track
+
+    def lose_track(self) -> None:
+        """Something was changed that nobody can name."""
+        self._lost_track = True
 
     def allows(self, key: str, version: int) -> bool:
         """Tell whether no newer version of the key is known here."""
@@ -66,8 +72,13 @@ class ChangePublisher:
 
     async def flush(self, tier: CacheTier | None = None) -> None:
         """Send all that is unsent, oldest first, through `tier` if given. Raises CacheError."""
-        while changes := self._unsent.oldest(_FLUSH_BATCH):
-            await self._put(tier or self._tier, changes, source="retry")
+        while changes := self._unsent.oldest(self._batch):
+            try:
+                await self._put(tier or self._tier, changes, source="retry")
+            except CacheTimeout:
+                self._batch = max(1, self._batch // 2)
+                raise
+            self._batch = min(_FLUSH_BATCH, self._batch * 2)
 
     async def run(self, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Flush for ever, whenever the tier takes calls."""
@@ -84,6 +95,7 @@ class ChangePublisher:
         What is remembered is still sent, as it is. It may have been committed after another process began to fill
         in the new epoch; an entry of the old one takes the place of such a fill, and reads as a miss.
         """
+        self._lost_track = False
         if self._unsent.overflown:
             self._unsent.clear()
 

@@ -86,6 +86,14 @@ class Loaded:
     expires_at_ms: int | None = None
 
 
+@dataclass(slots=True, frozen=True, kw_only=True)
+class LoadMark:
+    """When a load began: what it brings is as old as that, and belongs to the epoch of that moment."""
+
+    began_at_ms: int
+    epoch: bytes | None
+
+
 class Loader(Protocol):
     """Asks the truth for some keys at once. What is missing in the answer does not exist."""
 

@@ -48,10 +48,14 @@ class SingleFlight(Generic[K, V]):
             found.update((key, values[key]) for key in wanted if key in values)
         return found
 
-    async def close(self) -> None:
-        """Wait for the flights under way; their deadlines bound this."""
+    def forget(self) -> None:
+        """Let nobody join the flights under way any more: what they will bring may be outdated."""
+        self._flights.clear()
+
+    async def close(self, *, grace_seconds: float) -> None:
+        """Wait for the flights under way; their own deadlines end them in any case."""
         if self._flights:
-            await asyncio.wait(set(self._flights.values()))
+            await asyncio.wait(set(self._flights.values()), timeout=grace_seconds)
 
     def _start(
         self, keys: list[K], load: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]

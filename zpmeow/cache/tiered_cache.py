@@ -18,7 +18,8 @@ from zpmeow.cache.change_publisher import ChangePublisher
 from zpmeow.cache.entry_codec import EntryCodec, Reading
 from zpmeow.cache.envelope import Corruption
 from zpmeow.cache.errors import CacheBypassed, CacheError, CacheTimeout
-from zpmeow.cache.policy import Answer, EntryKey, HintAnswer, HintKey, Loaded, Loader, Origin
+from zpmeow.cache.floors import FLOOR_SECONDS
+from zpmeow.cache.policy import Answer, EntryKey, HintAnswer, HintKey, Loaded, Loader, LoadMark, Origin
 from zpmeow.cache.single_flight import SingleFlight
 from zpmeow.cache.tier import CacheTier, Hint, PutOutcome
 from zpmeow.events import (
@@ -32,6 +33,7 @@ from zpmeow.events import (
 )
 
 _TIER = "redis"  # The label of the only tier so far.
+_MAX_FILL_MS = int(FLOOR_SECONDS * 1000) // 2  # Half of it, since the sending takes time too.
 _MAX_LOADS = 3  # A load that is too old is repeated; the second begins after the change was committed.
 
 
@@ -76,6 +78,11 @@ class TieredCache:
         """The epoch that is worked in, 16 bytes; None before it is known."""
         return self._codec.epoch
 
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the tier is believed: its epoch is known, and this process has not lost track of its changes."""
+        return self._codec.epoch is not None and not self._publisher.overflown
+
     def set_epoch(self, epoch: bytes) -> None:
         """Work in this epoch (16 bytes). Entries of any other are void."""
         if epoch != self._codec.epoch:
@@ -106,6 +113,8 @@ class TieredCache:
         except self._unavailable:
             if not all(key in expired and key in may_be_stale for key in unanswered):
                 raise
+            if any(self.knows_newer(key, one.version) for key, one in expired.items()):
+                raise  # It was changed while the load was tried.
             expired_as = LookupOutcome.STALE
             for key, one in expired.items():
                 answers[key] = Answer(value=one.value, version=one.version, origin=Origin.STALE)
@@ -141,20 +150,31 @@ class TieredCache:
         """Tell whether this process knows of a committed version above this one."""
         return not self._publisher.allows(key.text, version)
 
-    async def warm(self, values: Mapping[EntryKey, Loaded]) -> int:
+    def begin_load(self) -> LoadMark:
+        """Note that a load begins whose values will be given to `fill` or `warm`."""
+        return LoadMark(began_at_ms=self._now_ms(), epoch=self._codec.epoch)
+
+    def lose_track(self) -> None:
+        """The tier may have what is outdated, and nobody knows where: it is not believed until a new epoch."""
+        self._publisher.lose_track()
+
+    async def warm(self, values: Mapping[EntryKey, Loaded], mark: LoadMark) -> int:
         """Send loaded values now; return how many the tier took, 0 when it takes no calls."""
-        if self._codec.epoch is None:
-            return 0
         try:
             with outside_budget():
-                return await self._fill(values, self._now_ms())
+                return await self._fill(values, mark)
         except CacheError:
             return 0
 
-    def fill(self, values: Mapping[EntryKey, Loaded], *, loaded_at_ms: int) -> None:
-        """Send loaded values to the tier, in the background, unless a newer one is known."""
+    def fill(
+        self, values: Mapping[EntryKey, Loaded], mark: LoadMark, *, known_corrupt: Collection[EntryKey] = ()
+    ) -> None:
+        """Send loaded values to the tier, in the background, unless they may be outdated.
+
+        `known_corrupt`: what stands there has been found corrupt and counted; its removal may not be done yet.
+        """
         if values and self._codec.epoch is not None:
-            self._background.start(lambda: self._fill(values, loaded_at_ms), name="fill")
+            self._background.start(lambda: self._fill(values, mark, known_corrupt), name="fill")
 
     async def get_hint(self, key: HintKey) -> HintAnswer:
         """Return the hint, if there is one. It is a guess: the caller verifies it."""
@@ -179,7 +199,7 @@ class TieredCache:
 
     async def close(self, *, grace_seconds: float) -> None:
         """Let loads and fills end, within their deadlines and the grace."""
-        await self._flights.close()
+        await self._flights.close(grace_seconds=grace_seconds)
         await self._background.close(grace_seconds=grace_seconds)
 
     async def _look_up(self, keys: Sequence[EntryKey]) -> tuple[dict[EntryKey, Answer], dict[EntryKey, _Unanswered]]:
@@ -219,13 +239,14 @@ class TieredCache:
         return Answer(value=reading.value, version=reading.version, origin=Origin.TIER)
 
     async def _load(self, unanswered: Mapping[EntryKey, _Unanswered], load: Loader) -> dict[EntryKey, Answer]:
+        corrupt = {key for key, one in unanswered.items() if one.outcome is LookupOutcome.CORRUPT}
         bypassed = all(one.outcome is LookupOutcome.BYPASS for one in unanswered.values())
 
         async def load_and_fill(keys: Sequence[EntryKey]) -> Mapping[EntryKey, Loaded]:
-            loaded_at_ms = self._now_ms()
+            mark = self.begin_load()
             loaded = await self._load_once(keys, load)
             if not bypassed:
-                self.fill(loaded, loaded_at_ms=loaded_at_ms)
+                self.fill(loaded, mark, known_corrupt=corrupt)
             return loaded
 
         wanted: Sequence[EntryKey] = list(unanswered)
@@ -255,20 +276,25 @@ class TieredCache:
             self._observer(LoadFinished(key.policy.entity, outcome))
         return loaded
 
-    async def _fill(self, values: Mapping[EntryKey, Loaded], loaded_at_ms: int) -> int:
+    async def _fill(
+        self, values: Mapping[EntryKey, Loaded], mark: LoadMark, known_corrupt: Collection[EntryKey] = ()
+    ) -> int:
+        """Send what is neither of a past epoch, nor below a floor, nor so old that its floor may have aged."""
+        if mark.epoch is None or mark.epoch != self._codec.epoch or self._now_ms() > mark.began_at_ms + _MAX_FILL_MS:
+            return 0
         keys = [key for key, loaded in values.items() if not self.knows_newer(key, loaded.version)]
         if not keys:
             return 0
-        changes = [self._codec.value(key, values[key], loaded_at_ms=loaded_at_ms) for key in keys]
+        changes = [self._codec.value(key, values[key], loaded_at_ms=mark.began_at_ms) for key in keys]
         outcomes = await self._tier.put_many([change.entry for change in changes])
         for key, outcome in zip(keys, outcomes, strict=True):
-            if outcome is PutOutcome.REPLACED_CORRUPT:
+            if outcome is PutOutcome.REPLACED_CORRUPT and key not in known_corrupt:
                 self._observer(CacheLookedUp(key.policy.entity, _TIER, LookupOutcome.CORRUPT))
                 self._observer(CorruptEntryFound(key.text, "type"))
         return len(keys)
 
     def _require_trust(self) -> None:
-        if self._codec.epoch is None or self._publisher.overflown:
+        if not self.is_trusted:
             message = "untrusted"
             raise CacheBypassed(message)
 

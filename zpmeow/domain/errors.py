@@ -80,4 +80,4 @@ class DatabaseUnavailable(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """No database connection came free within the deadline."""
+    """No database connection came free within the deadline: nothing was sent to the database."""

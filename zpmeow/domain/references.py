@@ -48,11 +48,15 @@ def parse_reference(text: str) -> ById | ByName:
     return ByName(text) if identifier is None else ById(identifier)
 
 
-@lru_cache(maxsize=4096)  # Each request reads the same few again and again; a miss costs 3 µs.
 def parse_uuid(text: str) -> UUID | None:
     """Return the UUID written in canonical form (36 characters, hyphens, any case), or None."""
     if len(text) != 36 or text.count("-") != 4:  # noqa: PLR2004  (8-4-4-4-12 digits of RFC 9562)
         return None
+    return _parse_canonical(text)
+
+
+@lru_cache(maxsize=4096)  # Each request reads the same few again and again; a miss costs 3 µs.
+def _parse_canonical(text: str) -> UUID | None:
     try:
         identifier = UUID(text)
     except ValueError:

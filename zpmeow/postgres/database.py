@@ -36,6 +36,7 @@ APPLICATION_NAME = "zpmeow"
 MIN_SERVER_VERSION = 13
 RESERVE_TIMEOUT_SECONDS = 0.9  # A health check has 1 s.
 _STATEMENT_GRACE_SECONDS = 1.0  # Ours is the deadline; the server's is for what we abandoned.
+_LATE_RATIO = 0.9  # Who waited longer than that share of the deadline has no time left: nothing is sent for him.
 _CLIENT_CHECK = "SET client_connection_check_interval = '500ms'"
 _CLIENT_CHECK_SINCE_VERSION = 14
 
@@ -153,19 +154,18 @@ class Database:
         began = self._reachability.begin()
         began_at = time.monotonic()
         has_place = False
-        waited_seconds = 0.0
         connection: Connection | None = None
         fit = False
         try:
             async with asyncio.timeout(lane.timeout_seconds):
                 await lane.pool.take_place()
                 has_place = True
-                waited_seconds = time.monotonic() - began_at
+                if time.monotonic() - began_at > lane.timeout_seconds * _LATE_RATIO:
+                    return _no_place(lane)
                 connection = await lane.pool.borrow()
                 result = await work(connection)
         except TimeoutError:
-            in_line = not has_place or waited_seconds > lane.timeout_seconds / 2
-            failure = _no_place(lane) if in_line else timed_out(lane.timeout_seconds)
+            failure = timed_out(lane.timeout_seconds) if has_place else _no_place(lane)
         except Exception as error:  # noqa: BLE001  (classify lets through what is not the database's)
             failure = classify(error, connecting=connection is None)
             fit = failure.problem is None and isinstance(error, (asyncpg.PostgresError, DomainError))

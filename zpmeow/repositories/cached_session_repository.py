@@ -68,7 +68,7 @@ class CachedSessionRepository(SessionRepository):
         self._entries = SessionEntries(policies=policies, clock=clock)
         self._observer = observer
         self._writes = Uninterrupted()
-        self._reconciler = Reconciler(find=self._find_in_truth, found=self._publish, gone=self._removed)
+        self._reconciler = Reconciler(look=self._look_into, lost=cache.lose_track, observer=observer)
         self._loads: SingleFlight[tuple[Hinted, frozenset[Entity]], Snapshot] = SingleFlight(
             on_coalesced=lambda load: observer(LoadCoalesced(policies.hint_key(load[0]).policy.entity))
         )
@@ -96,6 +96,7 @@ class CachedSessionRepository(SessionRepository):
     async def create(self, new: NewSession) -> Snapshot:
         async def write() -> Snapshot:
             created = await self._truth.create(new)
+            self._loads.forget()
             await self._publish(created)
             self._leave_hints(created.session)
             return created
@@ -106,6 +107,7 @@ class CachedSessionRepository(SessionRepository):
     async def update(self, reference: SessionReference, changes: SessionChanges) -> Snapshot:
         async def write() -> Snapshot:
             changed = await self._truth.update(reference, changes)
+            self._loads.forget()
             await self._publish(changed)
             self._leave_hints(changed.session)
             return changed
@@ -150,18 +152,26 @@ class CachedSessionRepository(SessionRepository):
         return await self._truth.recent(limit)
 
     async def invalidate(self, reference: SessionReference) -> Snapshot | None:
-        """Make the session's cached entries unreadable; return the session as the truth has it."""
+        """Make the session's cached entries unreadable; return the session as the truth has it.
+
+        That works, too, for a session that the truth has no more, by its id or by a hint that still leads to it.
+        """
         found = await self._truth.find(reference, ALL_ENTITIES)
         if found is not None:
             keys = self._entries.keys(found.session.id, ALL_ENTITIES)
             await self._cache.retire({keys[entity]: record.version for entity, record in found.records.items()})
-        return found
+            return found
+        session_id = await self._guess_id(reference)
+        if session_id is not None and await self._find_in_truth(ById(session_id)) is None:
+            await self._removed(session_id)
+        return None
 
     async def warm(self, limit: int) -> int:
         """Load the most recently changed sessions into the cache; return how many entries were sent."""
         sent = 0
+        mark = self._cache.begin_load()
         for snapshot in await self._truth.recent(limit):
-            taken = await self._cache.warm(self._entries.values(snapshot))
+            taken = await self._cache.warm(self._entries.values(snapshot), mark)
             if not taken:
                 break
             sent += taken
@@ -169,9 +179,9 @@ class CachedSessionRepository(SessionRepository):
         return sent
 
     async def close(self, *, grace_seconds: float) -> None:
-        """Let writes and loads end; what is not reconciled by then is given up."""
+        """Let writes and loads end; what is not reconciled by then makes the cache void."""
         await self._writes.close(grace_seconds=grace_seconds)
-        await self._loads.close()
+        await self._loads.close(grace_seconds=grace_seconds)
         await self._reconciler.close()
 
     async def _find_by_id(self, session_id: UUID, wanted: frozenset[Entity], *, may_be_stale: bool) -> Snapshot | None:
@@ -235,7 +245,7 @@ class CachedSessionRepository(SessionRepository):
         return Snapshot(records=found.records, source=ReadSource.BYPASS if bypassed else ReadSource.MISS)
 
     async def _load_and_fill(self, reference: Hinted, wanted: frozenset[Entity], *, bypassed: bool) -> Snapshot | None:
-        loaded_at_ms = self._entries.now_ms()
+        mark = self._cache.begin_load()
         try:
             found = await self._truth.find(reference, wanted)
         except Exception:
@@ -243,7 +253,7 @@ class CachedSessionRepository(SessionRepository):
             raise
         self._report_loads(wanted, LoadOutcome.ABSENT if found is None else LoadOutcome.FOUND)
         if found is not None and not bypassed:
-            self._cache.fill(self._entries.values(found), loaded_at_ms=loaded_at_ms)
+            self._cache.fill(self._entries.values(found), mark)
             self._cache.put_hint(self._policies.hint_key(reference), str(found.session.id).encode())
         return found
 
@@ -262,7 +272,7 @@ class CachedSessionRepository(SessionRepository):
             try:
                 return await write()
             except DatabaseUnavailable:
-                self._reconciler.start(await self._surest(reference))
+                self._reconciler.start(reference)
                 raise
 
         return await self._writes.run(write_or_reconcile)
@@ -276,13 +286,26 @@ class CachedSessionRepository(SessionRepository):
     async def _find_in_truth(self, reference: SessionReference) -> Snapshot | None:
         return await self._truth.find(reference, ALL_ENTITIES)
 
-    async def _surest(self, reference: SessionReference) -> SessionReference:
-        """Return the id that a name or key leads to, if the cache knows it: a name may be gone afterwards."""
+    async def _look_into(self, reference: SessionReference) -> None:
+        """Let the cache take over what became of a session. Raises Unavailable.
+
+        By name or key it may be gone, or be called otherwise by now: then its id is told by nobody, or by a
+        hint that may be wrong, and the cache has lost track of it.
+        """
+        found = await self._find_in_truth(reference)
+        if found is not None:
+            await self._publish(found)
+        elif isinstance(reference, ById):
+            await self._removed(reference.id)
+        else:
+            self._cache.lose_track()
+
+    async def _guess_id(self, reference: SessionReference) -> UUID | None:
+        """Return the id, or the one that a hint says, or None."""
         if isinstance(reference, ById):
-            return reference
+            return reference.id
         hint = await self._cache.get_hint(self._policies.hint_key(reference))
-        hinted_id = None if hint.text is None else parse_uuid(hint.text.decode("ascii", "replace"))
-        return reference if hinted_id is None else ById(hinted_id)
+        return None if hint.text is None else parse_uuid(hint.text.decode("ascii", "replace"))
 
     def _leave_hints(self, session: SessionRecord) -> None:
         text = str(session.id).encode()

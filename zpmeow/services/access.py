@@ -35,7 +35,7 @@ class Access(Enum):
     READER = frozenset({Role.OPERATOR, Role.ENGINE, Role.SESSION})
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, frozen=True, kw_only=True)
 class Admission:
     """A caller who may go on, and the session that the path names (None if it names none).
 

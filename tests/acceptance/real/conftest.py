@@ -53,6 +53,6 @@ def note(record_property: Callable[[str, Any], None]) -> Callable[[str, object],
     def keep(name: str, value: object) -> None:
         shown = f"{value:.3f}" if isinstance(value, float) else str(value)
         record_property(name, shown)
-        print(f"\n{name}: {shown}", end="")
+        print(f"\n{name}: {shown}", end="")  # noqa: T201  (a figure for the reader of the run)
 
     return keep

@@ -73,7 +73,7 @@ async def test_everything_works_when_the_cache_is_disabled(
     assert health.data["status"] == "ok"
     assert health.data["dependencies"]["cache"] == "disabled"
     assert metrics.data["cache"]["connected"] is False
-    assert metrics.data["cache"]["hit_rate"] in {0, 0.0, None}
+    assert metrics.data["cache"]["hit_rate"] in {0, None}
     text = service.metrics()
     assert text.total("zpmeow_cache_lookups_total", outcome="hit") == 0
     assert text.total("zpmeow_cache_lookups_total", outcome="miss") == 0

@@ -38,7 +38,7 @@ class KeepAliveClient:
             except ConnectionRefusedError:
                 return
             try:
-                while await self._send_one(reader, writer):
+                while await self._send_one(reader, writer):  # noqa: ASYNC110  (a pause between requests)
                     await asyncio.sleep(0.01)
             except (OSError, asyncio.IncompleteReadError) as error:
                 self.failures.append(repr(error))

@@ -431,3 +431,17 @@ async def test_breaker_tells_each_transition_once() -> None:
         await stage.run_until(closed(stage), probe=probe_succeeds)
 
     assert stage.transitions == [("closed", "open"), ("open", "half_open"), ("half_open", "closed")] * 2
+
+
+def test_breaker_forgets_no_failures_when_a_success_began_before_a_transition() -> None:
+    """A late success does not interrupt failures in a row that came after the breaker had closed again."""
+    stage = Stage()
+    early = stage.breaker.begin()
+    stage.fail(THRESHOLD)
+    asyncio.run(stage.run_until(closed(stage), probe=probe_succeeds))
+    stage.fail(THRESHOLD - 1)
+
+    stage.breaker.succeeded(early)
+    stage.fail(1)
+
+    assert stage.breaker.state is CircuitState.OPEN

@@ -114,7 +114,7 @@ async def test_failure_is_quiet_when_every_caller_has_gone(flights: SingleFlight
     caller.cancel()
     await _settle()
     truth.release.set()
-    await flights.close()
+    await flights.close(grace_seconds=1)
     await _settle()
 
     assert complaints == []

@@ -59,7 +59,7 @@ class Truth:
 class Bench:
     """A cache over a memory tier that can be told to fail, with its clock, its truth and what it reported."""
 
-    def __init__(self, *, max_unsent: int = 100) -> None:
+    def __init__(self, *, max_unsent: int = 100, max_floors: int = 100) -> None:
         """Wire it up in an epoch."""
         self.now_ms = 1_000_000
         self.events: list[Event] = []
@@ -70,7 +70,7 @@ class Bench:
         self.publisher = ChangePublisher(
             tier=self.tier,
             observer=self.events.append,
-            floors=Floors(),
+            floors=Floors(max_floors=max_floors),
             unsent=UnsentChanges(max_unsent=max_unsent),
         )
         self.cache = TieredCache(
@@ -435,8 +435,53 @@ async def test_warm_counts_what_the_tier_took(bench: Bench) -> None:
     """Warming tells how many entries were sent, and that none were."""
     values = dict(bench.truth.rows)
 
-    taken = await bench.cache.warm(values)
+    taken = await bench.cache.warm(values, bench.cache.begin_load())
     bench.tier.error = CacheUnavailable("refused")
 
     assert taken == 2
-    assert await bench.cache.warm(values) == 0
+    assert await bench.cache.warm(values, bench.cache.begin_load()) == 0
+
+
+async def test_slow_fill_is_not_sent_when_a_newer_version_is_known_and_the_tier_has_lost_it(bench: Bench) -> None:
+    """Redis was emptied after the change was confirmed: its own comparison cannot refuse the old value."""
+    bench.truth.release = asyncio.Event()
+    reader = asyncio.create_task(bench.read(A))
+    await bench.settle()
+    bench.truth.rows[A] = Loaded(value="new", version=9)
+    await bench.cache.publish({A: bench.truth.rows[A]})
+    bench.memory.stored.clear()
+
+    bench.cache.fill({A: Loaded(value="a", version=1)}, bench.cache.begin_load())
+    await bench.settle()
+    before = dict(bench.memory.stored)
+    bench.truth.release.set()
+    await reader
+
+    assert before == {}
+
+
+async def test_tier_is_not_believed_when_floors_were_dropped_that_are_still_needed() -> None:
+    """More changes in a while than floors can be kept: until they have aged, every read is loaded."""
+    bench = Bench(max_floors=1)
+    await bench.read(A, B)
+    await bench.cache.publish({A: Loaded(value="a", version=8), B: Loaded(value="b", version=9)})
+
+    answers = await bench.read(B)
+
+    assert answers[B].origin is Origin.LOAD_AFTER_BYPASS
+
+
+async def test_corrupt_entry_is_counted_once_when_the_fill_comes_before_its_removal(bench: Bench) -> None:
+    """The removal of a large value may be slower than the load: the fill then replaces what was counted already."""
+
+    async def slow_discard(_key: str, _expected: bytes) -> bool:
+        await asyncio.Event().wait()
+        return False
+
+    bench.tier.discard = slow_discard  # type: ignore[method-assign]
+    bench.memory.place(A.text, b"x" * 200)
+
+    await bench.read(A)
+    await bench.cache.close(grace_seconds=0)
+
+    assert bench.outcomes() == [LookupOutcome.CORRUPT]

@@ -1,99 +1,130 @@
-"""The reconciler: a write in doubt is looked into until the truth has answered twice."""
+"""The reconciler: a write in doubt is looked into until the database has answered twice, one at a time."""
 
 import asyncio
-from uuid import UUID, uuid4
+from uuid import uuid4
+
+import pytest
 
 from zpmeow.domain.errors import DatabaseUnavailable
-from zpmeow.domain.records import ReadSource, Snapshot
-from zpmeow.domain.references import ById, ByName, SessionReference
+from zpmeow.domain.references import ById, SessionReference
+from zpmeow.events import BackgroundTaskCrashed, Event
+from zpmeow.repositories import reconciler
 from zpmeow.repositories.reconciler import Reconciler
 
 
-class Truth:
-    """Answers from a list: an error is raised, anything else returned. Remembers what it was told."""
+class Bench:
+    """A reconciler whose looks answer from a list of errors, and whose pauses take no time."""
 
-    def __init__(self, *answers: Snapshot | Exception | None) -> None:
-        """Answer with these, in order."""
+    def __init__(self, *answers: Exception | None) -> None:
+        """Answer with these first, then well."""
         self.answers = list(answers)
-        self.found: list[Snapshot] = []
-        self.gone: list[UUID] = []
+        self.looked: list[SessionReference] = []
         self.paused: list[float] = []
+        self.lost = 0
+        self.events: list[Event] = []
+        self.now = 0.0
+        self.subject = Reconciler(
+            look=self.look,
+            lost=self.lose,
+            observer=self.events.append,
+            sleep=self.sleep,
+            monotonic=lambda: self.now,
+        )
 
-    async def find(self, _reference: SessionReference) -> Snapshot | None:
-        """Give the next answer."""
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
+    async def look(self, reference: SessionReference) -> None:
+        """Note the look; raise what the list says."""
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
             raise answer
-        return answer
+        self.looked.append(reference)
 
-    async def take_found(self, snapshot: Snapshot) -> None:
-        """Note a session that is there."""
-        self.found.append(snapshot)
-
-    async def take_gone(self, session_id: UUID) -> None:
-        """Note a session that is not."""
-        self.gone.append(session_id)
+    def lose(self) -> None:
+        """Note that track was lost."""
+        self.lost += 1
 
     async def sleep(self, seconds: float) -> None:
-        """Note the pause; take no time."""
+        """Let the clock jump."""
         self.paused.append(seconds)
+        self.now += seconds
         await asyncio.sleep(0)
 
-
-def reconciler(truth: Truth) -> Reconciler:
-    """Make one over this truth."""
-    return Reconciler(find=truth.find, found=truth.take_found, gone=truth.take_gone, sleep=truth.sleep)
-
-
-async def _until_done(subject: Reconciler) -> None:
-    for _ in range(100):
-        await asyncio.sleep(0)
-    assert subject.in_doubt == 0
+    async def settle(self) -> None:
+        """Let the tasks run."""
+        for _ in range(200):
+            await asyncio.sleep(0)
 
 
-async def test_session_is_published_twice_when_the_truth_comes_back() -> None:
+async def test_session_is_looked_at_twice_when_the_database_comes_back() -> None:
     """Once when it answers again, once more when nothing can be under way any longer."""
-    snapshot = Snapshot(records={}, source=ReadSource.MISS)
-    truth = Truth(DatabaseUnavailable(), DatabaseUnavailable(), snapshot, snapshot)
-    subject = reconciler(truth)
+    bench = Bench(DatabaseUnavailable(), DatabaseUnavailable())
+    reference = ById(uuid4())
 
-    subject.start(ById(uuid4()))
-    await _until_done(subject)
+    bench.subject.start(reference)
+    await bench.settle()
 
-    assert truth.found == [snapshot, snapshot]
-    assert truth.answers == []
-
-
-async def test_session_is_removed_when_it_is_gone() -> None:
-    """A delete in doubt that did happen clears the cache."""
-    session_id = uuid4()
-    truth = Truth(None, None)
-    subject = reconciler(truth)
-
-    subject.start(ById(session_id))
-    await _until_done(subject)
-
-    assert truth.gone == [session_id, session_id]
+    assert bench.looked == [reference, reference]
+    assert bench.now >= 65
+    assert bench.subject.in_doubt == 0
+    assert bench.lost == 0
 
 
-async def test_unknown_name_removes_nothing() -> None:
-    """A name that leads nowhere tells nothing about any session."""
-    truth = Truth(None, None)
-    subject = reconciler(truth)
+async def test_many_sessions_are_looked_at_one_at_a_time() -> None:
+    """All get their two looks, in order."""
+    bench = Bench()
+    references = [ById(uuid4()) for _ in range(5)]
 
-    subject.start(ByName("gone"))
-    await _until_done(subject)
+    for reference in references:
+        bench.subject.start(reference)
+    await bench.settle()
 
-    assert (truth.found, truth.gone) == ([], [])
+    assert bench.looked == references * 2
 
 
-async def test_close_ends_what_is_in_doubt() -> None:
-    """At the stop nothing is left running."""
-    truth = Truth(*[DatabaseUnavailable() for _ in range(1000)])
-    subject = reconciler(truth)
-    subject.start(ById(uuid4()))
+async def test_track_is_lost_when_too_many_are_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be remembered is told, never forgotten."""
+    monkeypatch.setattr(reconciler, "MAX_IN_DOUBT", 2)
+    bench = Bench()
+
+    for _ in range(3):
+        bench.subject.start(ById(uuid4()))
+
+    assert (bench.subject.in_doubt, bench.lost) == (2, 1)
+    await bench.subject.close()
+
+
+async def test_track_is_lost_when_the_stop_comes_first() -> None:
+    """A session still in doubt at the stop is nobody's business afterwards: the cache must become void."""
+    bench = Bench(*[DatabaseUnavailable() for _ in range(1000)])
+    bench.subject.start(ById(uuid4()))
     await asyncio.sleep(0)
 
-    await subject.close()
+    await bench.subject.close()
 
-    assert subject.in_doubt == 0
+    assert bench.lost == 1
+
+
+async def test_crash_is_told_and_track_is_lost() -> None:
+    """An error that nobody expected leaves the session unknown."""
+    crash = ValueError("bug")
+    bench = Bench(crash)
+
+    bench.subject.start(ById(uuid4()))
+    await bench.settle()
+
+    assert bench.events == [BackgroundTaskCrashed("reconcile", crash)]
+    assert bench.lost == 1
+
+
+async def test_doubt_that_comes_while_settling_is_looked_into_at_once() -> None:
+    """Another write of the same session that breaks off begins anew."""
+    bench = Bench()
+    reference = ById(uuid4())
+    bench.subject.start(reference)
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+    bench.subject.start(reference)
+    await bench.settle()
+
+    assert len(bench.looked) >= 3
+    assert bench.subject.in_doubt == 0

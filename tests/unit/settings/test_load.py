@@ -70,7 +70,7 @@ def fields_of(settings: Settings) -> set[str]:
 
 
 @pytest.mark.parametrize(("variable", "text", "group", "field", "default", "value"), VARIABLES)
-def test_variable_has_the_contracts_default_and_is_read(  # noqa: PLR0917  (a table's columns)
+def test_variable_has_the_contracts_default_and_is_read(
     variable: str, text: str, group: str, field: str, default: object, value: object
 ) -> None:
     """Each variable of the contract has its default when it is not set, and its value when it is."""
