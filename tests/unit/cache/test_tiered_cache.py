@@ -478,7 +478,7 @@ async def test_corrupt_entry_is_counted_once_when_the_fill_comes_before_its_remo
         await asyncio.Event().wait()
         return False
 
-    bench.tier.discard = slow_discard  # type: ignore[method-assign]
+    bench.tier.discard = slow_discard  # type: ignore[method-assign,assignment]
     bench.memory.place(A.text, b"x" * 200)
 
     await bench.read(A)
