@@ -25,8 +25,10 @@ run: $(VENV)/run.stamp
 migrate doctor: $(VENV)/run.stamp
 	@exec $(VENV)/bin/python -m zpmeow $@
 
+# The tests with whole services and their load have the machine for themselves.
 test: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m pytest $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --ignore tests/acceptance/real $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest tests/acceptance/real $(PYTEST_OPTIONS)
 
 check: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format --check .

@@ -1,6 +1,5 @@
 """Sessions over HTTP: made, read, changed, connected, removed."""
 
-import uuid
 from datetime import datetime
 
 import pytest
@@ -76,7 +75,9 @@ async def test_info_finds_the_session_by_id_and_by_name(api: Api, by: str) -> No
     assert reply.data["session"] == session
 
 
-@pytest.mark.parametrize("name", [str(uuid.uuid4()), "nobody", "ab", "%00%00%00", "a%ff%ff", "x" * 300, "%C3%A9%C3%A9"])
+@pytest.mark.parametrize(
+    "name", ["0e6bd8a4-1f0f-4a4a-9c39-0f7d1c1f9a11", "nobody", "ab", "%00%00%00", "a%ff%ff", "x" * 300, "%C3%A9%C3%A9"]
+)
 async def test_info_answers_404_when_there_is_no_such_session(api: Api, name: str) -> None:
     """Whatever stands in the path, what is unknown is not found."""
     reply = await api.call("GET", f"/sessions/{name}/info")
