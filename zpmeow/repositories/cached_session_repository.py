@@ -17,7 +17,6 @@ from uuid import UUID
 from typing_extensions import override
 
 from zpmeow.cache.policy import Answer, EntryKey, Loaded, Origin
-from zpmeow.cache.single_flight import SingleFlight
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.api_key import same_secret
 from zpmeow.domain.errors import DatabaseUnavailable
@@ -32,15 +31,15 @@ from zpmeow.domain.records import (
 )
 from zpmeow.domain.references import ById, ByKeyHash, ByName, SessionReference, parse_uuid
 from zpmeow.domain.transitions import StatusChange
-from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, Observer, SessionRead
+from zpmeow.events import Observer, SessionRead
 from zpmeow.repositories.cache_policies import CachePolicies
 from zpmeow.repositories.reconciler import Reconciler
+from zpmeow.repositories.reference_loads import Hinted, ReferenceLoads
 from zpmeow.repositories.session_entries import SessionEntries
 from zpmeow.repositories.uninterrupted import Uninterrupted
 
 ALL_ENTITIES = frozenset(Entity)
 _NEVER_AGAIN = 2**63 - 1  # Above every version: the id of a removed session is never used again.
-_MAX_LOADS = 3  # A load older than a change known here is repeated; the second begins after that change.
 
 W = TypeVar("W")
 
@@ -51,8 +50,6 @@ _SOURCES = {
     Origin.STALE: ReadSource.STALE,
 }
 _BADNESS = {source: badness for badness, source in enumerate(ReadSource)}
-
-Hinted = ByName | ByKeyHash
 
 
 class CachedSessionRepository(SessionRepository):
@@ -69,8 +66,8 @@ class CachedSessionRepository(SessionRepository):
         self._observer = observer
         self._writes = Uninterrupted()
         self._reconciler = Reconciler(look=self._look_into, lost=cache.lose_track, observer=observer)
-        self._loads: SingleFlight[tuple[Hinted, frozenset[Entity]], Snapshot] = SingleFlight(
-            on_coalesced=lambda load: observer(LoadCoalesced(policies.hint_key(load[0]).policy.entity))
+        self._loads = ReferenceLoads(
+            truth=truth, cache=cache, policies=policies, entries=self._entries, observer=observer
         )
 
     @override
@@ -221,41 +218,7 @@ class CachedSessionRepository(SessionRepository):
                 if snapshot is not None and _leads_to(reference, snapshot.session):
                     return snapshot
             self._cache.discard_hint(hint_key, hint.text)
-        return await self._load_by_reference(reference, wanted, bypassed=hint.bypassed)
-
-    async def _load_by_reference(
-        self, reference: Hinted, wanted: frozenset[Entity], *, bypassed: bool
-    ) -> Snapshot | None:
-        if isinstance(reference, ByKeyHash):
-            reference = ByKeyHash(reference.key_hash)
-        flight = (reference, wanted)
-
-        async def load(_flights: Sequence[object]) -> Mapping[tuple[Hinted, frozenset[Entity]], Snapshot]:
-            found = await self._load_and_fill(reference, wanted, bypassed=bypassed)
-            return {} if found is None else {flight: found}
-
-        found = None
-        for _ in range(_MAX_LOADS):
-            found = (await self._loads.load([flight], load)).get(flight)
-            if found is None:
-                return None
-            if not self._entries.outdated(found, self._cache.knows_newer):
-                break
-        assert found is not None
-        return Snapshot(records=found.records, source=ReadSource.BYPASS if bypassed else ReadSource.MISS)
-
-    async def _load_and_fill(self, reference: Hinted, wanted: frozenset[Entity], *, bypassed: bool) -> Snapshot | None:
-        mark = self._cache.begin_load()
-        try:
-            found = await self._truth.find(reference, wanted)
-        except Exception:
-            self._report_loads(wanted, LoadOutcome.ERROR)
-            raise
-        self._report_loads(wanted, LoadOutcome.ABSENT if found is None else LoadOutcome.FOUND)
-        if found is not None and not bypassed:
-            self._cache.fill(self._entries.values(found), mark)
-            self._cache.put_hint(self._policies.hint_key(reference), str(found.session.id).encode())
-        return found
+        return await self._loads.load(reference, wanted, bypassed=hint.bypassed)
 
     async def _write_and_publish(
         self, reference: SessionReference, write: Callable[[], Awaitable[Snapshot]]
@@ -311,10 +274,6 @@ class CachedSessionRepository(SessionRepository):
         text = str(session.id).encode()
         self._cache.put_hint(self._policies.hint_key(ByName(session.name)), text)
         self._cache.put_hint(self._policies.hint_key(ByKeyHash(session.key_hash)), text)
-
-    def _report_loads(self, entities: frozenset[Entity], outcome: LoadOutcome) -> None:
-        for entity in entities:
-            self._observer(LoadFinished(entity, outcome))
 
 
 def _leads_to(reference: Hinted, session: SessionRecord) -> bool:
