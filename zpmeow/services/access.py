@@ -128,7 +128,10 @@ class AccessService:
         snapshot = await self._reader.find(ByKeyHash(hash_api_key(presented), likely_id), entities)
         if snapshot is None:
             raise Unauthorized(wrong)
-        if Role.SESSION not in access.value or session is None or not _names(session, snapshot.session):
+        if Role.SESSION not in access.value:
+            message = "the session key does not open this"
+            raise Forbidden(message)
+        if session is None or not _names(session, snapshot.session):
             message = "a session's key opens only its own session"
             raise Forbidden(message)
         return Admission(role=Role.SESSION, reference=ById(snapshot.session.id), snapshot=snapshot)
