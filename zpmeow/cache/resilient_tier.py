@@ -31,7 +31,7 @@ answers in 30 ms, so that the second call of each request fails, to be found slo
 
 OWN_DELAY_RATIO = 0.5
 """A timer that comes later than this share of the timeout tells that this process has too little CPU, not that the
-tier is slow. Seen with 50 callers on a saturated event loop: its turns took 40 ms, and the breaker opened 13 times
+tier is slow. Seen with 50 callers on a saturated event loop: its turns took 40 ms, and the breaker opened 8 times
 in 10 s on a Redis that answered in 0.2 ms, each time adding the database's work to the load."""
 
 
