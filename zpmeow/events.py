@@ -26,6 +26,13 @@ class LookupOutcome(StrEnum):
     BYPASS = "bypass"
 
 
+class Tier(StrEnum):
+    """Where a look-up was made: in this process, or in Redis."""
+
+    LOCAL = "local"
+    REDIS = "redis"
+
+
 class LoadOutcome(StrEnum):
     """How a read that reached the database ended."""
 
@@ -39,7 +46,7 @@ class CacheLookedUp:
     """A tier was asked for one entry. `entity` is an Entity's value, or `name` or `key` for a hint."""
 
     entity: str
-    tier: str
+    tier: Tier
     outcome: LookupOutcome
 
 
@@ -101,13 +108,63 @@ class LoadCoalesced:
 
 @dataclass(slots=True)
 class InvalidationSent:
-    """A committed change was sent to the cache.
+    """Committed changes were taken over by the cache, or not.
 
-    `source`: write, retry, operator. `outcome`: applied, superseded, failed.
+    `source`: write (by the process that wrote), relay (from the change log), feed (in this process' memory), operator.
+    `outcome`: applied, superseded, refused (a value that came too late), failed.
     """
 
     source: str
     outcome: str
+    count: int = 1
+
+
+@dataclass(slots=True)
+class FeedChanged:
+    """The change feed of this process was opened, or broke off (`reason`)."""
+
+    live: bool
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class LeadChanged:
+    """This process began or ended to bring the change log to the cache."""
+
+    leads: bool
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class EpochBegun:
+    """Everything cached became void, and why."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class TrustChanged:
+    """Redis is believed from now on, or is not, and why (`reason`)."""
+
+    reason: str | None
+
+
+@dataclass(slots=True)
+class EvictionPolicyFound:
+    """Redis may evict the marks that keep old values out: `policy` is not one that is advised."""
+
+    policy: str
+
+
+@dataclass(slots=True)
+class ConsistencyChecked:
+    """A hit was compared with the database. `outcome`: match, stale, missing. Versions: the cache's, the database's."""
+
+    entity: str
+    outcome: str
+    key: str
+    cached_version: int
+    true_version: int | None
 
 
 @dataclass(slots=True)
@@ -171,6 +228,12 @@ Event = (
     | LoadFinished
     | LoadCoalesced
     | InvalidationSent
+    | FeedChanged
+    | LeadChanged
+    | EpochBegun
+    | TrustChanged
+    | EvictionPolicyFound
+    | ConsistencyChecked
     | QueryFinished
     | DatabaseReachabilityChanged
     | RequestStarted

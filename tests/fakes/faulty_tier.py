@@ -6,11 +6,12 @@ from random import Random
 from typing_extensions import override
 
 from tests.fakes.memory_tier import MemoryTier
+from zpmeow.cache.change_sink import ChangeSink
 from zpmeow.cache.errors import CacheBypassed, CacheTimeout, CacheUnavailable
-from zpmeow.cache.tier import CacheTier, PutOutcome, TierInfo, Write
+from zpmeow.cache.tier import CacheTier, Entry, PutOutcome, TierInfo, Write
 
 
-class FaultyTier(CacheTier):
+class FaultyTier(CacheTier, ChangeSink):
     """Passes calls on to a `MemoryTier`, unless told to fail.
 
     `fault` is None (works), "refused", "bypassed", "timeout" (nothing happened), or "late": the call times
@@ -72,6 +73,16 @@ class FaultyTier(CacheTier):
     async def discard(self, key: str, expected: bytes) -> bool:
         self._fail()
         return await self.inner.discard(key, expected)
+
+    @override
+    async def read_position(self) -> bytes | None:
+        self._fail()
+        return await self.inner.read_position()
+
+    @override
+    async def apply(self, fences: Sequence[Entry], *, expected: bytes | None, position: bytes) -> bool:
+        self._fail()
+        return await self.inner.apply(fences, expected=expected, position=position)
 
     @override
     async def probe(self) -> None:

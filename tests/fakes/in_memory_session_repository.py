@@ -1,4 +1,7 @@
-"""The port `SessionRepository` in memory: what PostgreSQL promises, without PostgreSQL."""
+"""The port `SessionRepository` in memory: what PostgreSQL promises, without PostgreSQL.
+
+What the triggers do there is done here by comparing the rows before and after each write.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +11,7 @@ from uuid import UUID, uuid4
 
 from typing_extensions import override
 
+from zpmeow.domain.changes import Change
 from zpmeow.domain.errors import ApiKeyTaken, DeviceAlreadyInUse, SessionNameTaken, SessionNotFound
 from zpmeow.domain.ports import (
     UNSET,
@@ -50,9 +54,15 @@ class _Rows:
 class InMemorySessionRepository(SessionRepository):
     """Sessions in a dictionary, in the order of their making. No method waits, so each is one atomic step."""
 
-    def __init__(self, *, now: Callable[[], datetime] = _wall_clock) -> None:
-        """Start empty; `now` is the database's clock."""
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime] = _wall_clock,
+        committed: Callable[[Sequence[Change]], None] = lambda _changes: None,
+    ) -> None:
+        """Start empty; `now` is the database's clock, `committed` is told what each write has changed."""
         self._now = now
+        self._committed = committed
         self._versions = count(1)
         self._sessions: dict[UUID, _Rows] = {}
 
@@ -96,6 +106,7 @@ class InMemorySessionRepository(SessionRepository):
             ),
         )
         self._sessions[identifier] = rows
+        self._commit(None, rows)
         return _snapshot(rows, *Entity)
 
     @override
@@ -119,20 +130,25 @@ class InMemorySessionRepository(SessionRepository):
                 proxy_password=changes.proxy_password,
             )
         self._check_unique(session.id, session.name, session.key_hash)
+        before = replace(rows)
         rows.session = replace(session, version=next(self._versions))
+        self._commit(before, rows)
         return _snapshot(rows, *Entity)
 
     @override
     async def delete(self, reference: SessionReference) -> Removal:
         rows = self._require(reference)
         del self._sessions[rows.session.id]
-        return Removal(session=_without_secrets(rows.session), version=next(self._versions))
+        removal_version = next(self._versions)
+        self._commit(rows, None)
+        return Removal(session=_without_secrets(rows.session), version=removal_version)
 
     @override
     async def change_status(
         self, reference: SessionReference, decide: Callable[[StatusRecord], StatusChange]
     ) -> Snapshot:
         rows = self._require(reference)
+        before = replace(rows)
         change = decide(rows.status)
         if not changes_nothing(rows.status, change):
             rows.status = replace(
@@ -143,15 +159,17 @@ class InMemorySessionRepository(SessionRepository):
                 reason=change.reason,
                 changed_at=self._now(),
             )
-        if change.drops_qr and self._drop_qr(rows):
-            return _snapshot(rows, Entity.STATUS, Entity.QR)
-        return _snapshot(rows, Entity.STATUS)
+        dropped = change.drops_qr and self._drop_qr(rows)
+        self._commit(before, rows)
+        return _snapshot(rows, Entity.STATUS, Entity.QR) if dropped else _snapshot(rows, Entity.STATUS)
 
     @override
     async def put_qr(self, reference: SessionReference, code: str, lifetime_seconds: float) -> Snapshot:
         rows = self._require(reference)
         expires_at = self._now() + timedelta(seconds=lifetime_seconds)
+        before = replace(rows)
         rows.qr = replace(rows.qr, version=next(self._versions), code=code, expires_at=expires_at)
+        self._commit(before, rows)
         return _snapshot(rows, Entity.QR)
 
     @override
@@ -160,19 +178,22 @@ class InMemorySessionRepository(SessionRepository):
         if any(other is not rows and other.credential.device_jid == device_jid for other in self._sessions.values()):
             message = "another session is paired with that device"
             raise DeviceAlreadyInUse(message)
+        before = replace(rows)
         if rows.credential.device_jid != device_jid:
             rows.credential = replace(
                 rows.credential, version=next(self._versions), device_jid=device_jid, paired_at=self._now()
             )
-        if self._drop_qr(rows):
-            return _snapshot(rows, Entity.CREDENTIAL, Entity.QR)
-        return _snapshot(rows, Entity.CREDENTIAL)
+        dropped = self._drop_qr(rows)
+        self._commit(before, rows)
+        return _snapshot(rows, Entity.CREDENTIAL, Entity.QR) if dropped else _snapshot(rows, Entity.CREDENTIAL)
 
     @override
     async def remove_credential(self, reference: SessionReference) -> Snapshot:
         rows = self._require(reference)
+        before = replace(rows)
         if rows.credential.device_jid is not None:
             rows.credential = replace(rows.credential, version=next(self._versions), device_jid=None, paired_at=None)
+        self._commit(before, rows)
         return _snapshot(rows, Entity.CREDENTIAL)
 
     @override
@@ -194,6 +215,20 @@ class InMemorySessionRepository(SessionRepository):
     async def recent(self, limit: int) -> Sequence[Snapshot]:
         snapshots = [_snapshot(rows, *Entity) for rows in self._sessions.values()]
         return sorted(snapshots, key=lambda snapshot: max(snapshot.versions), reverse=True)[:limit]
+
+    def _commit(self, before: _Rows | None, after: _Rows | None) -> None:
+        """Tell what was changed: records by their versions, and look-ups that lead elsewhere now."""
+        changes = []
+        for entity in Entity:
+            old, new = _record(before, entity), _record(after, entity)
+            if new is None:
+                assert old is not None
+                changes.append(Change(entity=entity, key=str(_id(old)), version=next(self._versions)))
+            elif old is None or old.version != new.version:
+                changes.append(Change(entity=entity, key=str(_id(new)), version=new.version))
+        changes += _changed_look_ups(before, after)
+        if changes:
+            self._committed(changes)
 
     def _look_up(self, reference: SessionReference) -> _Rows | None:
         match reference:
@@ -226,6 +261,24 @@ class InMemorySessionRepository(SessionRepository):
             return False
         rows.qr = replace(rows.qr, version=next(self._versions), code=None, expires_at=None)
         return True
+
+
+def _record(rows: _Rows | None, entity: Entity) -> Record | None:
+    return None if rows is None else _snapshot(rows, entity).records[entity]
+
+
+def _id(record: Record) -> UUID:
+    return record.id if isinstance(record, SessionRecord) else record.session_id
+
+
+def _changed_look_ups(before: _Rows | None, after: _Rows | None) -> list[Change]:
+    old = set() if before is None else _look_ups(before.session)
+    new = set() if after is None else _look_ups(after.session)
+    return [Change(entity=entity, key=key, version=1) for entity, key in sorted(old ^ new)]
+
+
+def _look_ups(session: SessionRecord) -> set[tuple[str, str]]:
+    return {("name", session.name), ("key", session.key_hash.hex())}
 
 
 def _snapshot(rows: _Rows, *entities: Entity, with_secrets: bool = False) -> Snapshot:

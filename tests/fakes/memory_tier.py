@@ -1,9 +1,10 @@
-"""A cache tier in a dict, with the same rules for writes as the real one and a clock that tests turn."""
+"""A cache tier and a sink in a dict, with the same rules for writes as the real one and a clock that tests turn."""
 
 from collections.abc import Sequence
 
 from typing_extensions import override
 
+from zpmeow.cache.change_sink import ChangeSink
 from zpmeow.cache.envelope import (
     EPOCH_OFFSET,
     FLAGS_OFFSET,
@@ -13,10 +14,13 @@ from zpmeow.cache.envelope import (
     VERSION_OFFSET,
 )
 from zpmeow.cache.errors import CacheUnavailable
-from zpmeow.cache.tier import CacheTier, Entry, PutOutcome, TierInfo, Write
+from zpmeow.cache.position import POSITION_KEY, decode_position
+from zpmeow.cache.tier import MAX_VALUE_AGE_MS, CacheTier, Entry, PutOutcome, TierInfo, Write
+
+WRITTEN_AT_OFFSET = 40
 
 
-class MemoryTier(CacheTier):
+class MemoryTier(CacheTier, ChangeSink):
     """Remembers what it is given until its lifetime is over on `now_seconds`.
 
     `calls` names each operation in order. `stored` may be changed by a test; a value that is None stands
@@ -62,6 +66,23 @@ class MemoryTier(CacheTier):
         return True
 
     @override
+    async def read_position(self) -> bytes | None:
+        (position,) = await self.get_many([POSITION_KEY])
+        return position
+
+    @override
+    async def apply(self, fences: Sequence[Entry], *, expected: bytes | None, position: bytes) -> bool:
+        self._begin("apply")
+        if POSITION_KEY in self.stored and self.stored[POSITION_KEY] is None:
+            del self.stored[POSITION_KEY]  # A wrong type is no position.
+        if self.stored.get(POSITION_KEY) != expected:
+            return False
+        for fence in fences:
+            self._put(fence)
+        self.place(POSITION_KEY, position)
+        return True
+
+    @override
     async def probe(self) -> None:
         self._begin("ping")
 
@@ -96,13 +117,16 @@ class MemoryTier(CacheTier):
             self.stored[write.key], self.expires_at[write.key] = write.text, expires_at
             return PutOutcome.APPLIED
         outcome = self._judge(write)
-        if outcome is not PutOutcome.SUPERSEDED:
+        if outcome in {PutOutcome.APPLIED, PutOutcome.REPLACED_CORRUPT}:
             self.stored[write.key], self.expires_at[write.key] = write.envelope, expires_at
         elif _is_fence(write.envelope) and write.key in self.expires_at:
             self.expires_at[write.key] = max(self.expires_at[write.key], expires_at)
         return outcome
 
     def _judge(self, entry: Entry) -> PutOutcome:
+        refusal = self._refusal(entry.envelope)
+        if refusal is not None:
+            return refusal
         if entry.key not in self.stored:
             return PutOutcome.APPLIED
         old = self.stored[entry.key]
@@ -115,6 +139,17 @@ class MemoryTier(CacheTier):
         if new_version > old_version or (new_version == old_version and same_may_replace):
             return PutOutcome.APPLIED
         return PutOutcome.SUPERSEDED
+
+    def _refusal(self, envelope: bytes) -> PutOutcome | None:
+        """Say what the position has against an entry, if anything."""
+        position = decode_position(self.stored.get(POSITION_KEY) or b"")
+        if position is None:
+            return None if _is_fence(envelope) else PutOutcome.REFUSED
+        if position.epoch != envelope[EPOCH_OFFSET:VERSION_OFFSET]:
+            return PutOutcome.SUPERSEDED if _is_fence(envelope) else PutOutcome.REFUSED
+        written_at_ms = int.from_bytes(envelope[WRITTEN_AT_OFFSET : WRITTEN_AT_OFFSET + 8])
+        is_late = position.at_ms - written_at_ms > MAX_VALUE_AGE_MS
+        return PutOutcome.REFUSED if is_late and not _is_fence(envelope) else None
 
 
 def _is_envelope(data: bytes) -> bool:

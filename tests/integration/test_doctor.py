@@ -2,14 +2,18 @@
 
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 from typing_extensions import override
 
+from tests.integration.test_relay import Bench
 from tests.servers.redis_server import RedisServer
-from zpmeow.cli.doctor import Finding, Verdict, examine
+from zpmeow.cache.position import Position
+from zpmeow.cli.doctor import examine
+from zpmeow.cli.finding import Finding, Verdict
 from zpmeow.postgres.migrations import migrate
 from zpmeow.settings import load_settings
 
@@ -23,16 +27,48 @@ async def found(**environ: str) -> dict[str, Finding]:
 
 
 async def test_everything_is_ok_when_everything_is_there(database_url: str, redis_server: RedisServer) -> None:
-    """Versions, places, schema."""
-    await migrate(url=database_url)
-
-    findings = await found(DATABASE_URL=database_url, REDIS_URL=redis_server.url)
+    """Versions, places, schema, and a position that fits."""
+    async with Bench.opened(database_url, redis_server):
+        findings = await found(DATABASE_URL=database_url, REDIS_URL=redis_server.url)
 
     assert {finding.verdict for finding in findings.values()} == {Verdict.OK}
     assert "PostgreSQL" in findings["database"].text
     assert "Redis" in findings["redis"].text
     assert findings["schema"].text == "newest"
     assert "not running" in findings["service"].text
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda position: replace(position, epoch=b"x" * 16), "another epoch or database"),
+        (lambda position: replace(position, database=b"x" * 16), "another epoch or database"),
+        (lambda position: replace(position, at_ms=position.at_ms - 60_000), "up to 6"),
+    ],
+    ids=["other epoch", "other database", "old"],
+)
+async def test_coherence_is_warned_of_when_the_position_does_not_fit(
+    database_url: str, redis_server: RedisServer, change: Callable[[Position], Position], word: str
+) -> None:
+    """Redis is there, and nothing in it is believed: an operator learns why."""
+    async with Bench.opened(database_url, redis_server) as bench:
+        await bench.stop_relays()
+        await bench.place_position(change)
+
+        findings = await found(DATABASE_URL=database_url, REDIS_URL=redis_server.url)
+
+    assert findings["coherence"].verdict is Verdict.WARNING
+    assert word in findings["coherence"].text
+
+
+async def test_coherence_is_warned_of_when_there_is_no_position(database_url: str, redis_server: RedisServer) -> None:
+    """No service has run yet, or none leads."""
+    await migrate(url=database_url)
+
+    findings = await found(DATABASE_URL=database_url, REDIS_URL=redis_server.url)
+
+    assert findings["coherence"].verdict is Verdict.WARNING
+    assert "no position" in findings["coherence"].text
 
 
 async def test_missing_schema_is_broken_and_says_how_to_mend_it(database_url: str, redis_server: RedisServer) -> None:

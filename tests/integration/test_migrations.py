@@ -164,6 +164,20 @@ async def test_migrate_works_when_the_schema_has_another_name(database_url: str)
         await admin.close()
 
 
+async def test_change_log_begins_when_sessions_are_older_than_it(database: Database, database_url: str) -> None:
+    """Sessions of the first release stay as they are; the log begins with its epoch, and their next change is in it."""
+    await migrate(url=database_url, migrations=load_migrations()[:1])
+    await database.fetch("old", "INSERT INTO sessions (name, key_hash) VALUES ('abc', sha256('x'))")
+    before = await database.fetch("old", "SELECT id, version FROM sessions")
+
+    assert await migrate(url=database_url) == [str(migration) for migration in load_migrations()[1:]]
+
+    assert await database.fetch("old", "SELECT id, version FROM sessions") == before
+    await database.fetch("change", "UPDATE sessions SET name = 'abcd'")
+    lines = await database.fetch("lines", "SELECT entity FROM change_log ORDER BY seq")
+    assert sorted(line["entity"] for line in lines) == ["epoch", "name", "name", "session"]
+
+
 async def test_migrate_fails_as_unavailable_when_the_database_is_away() -> None:
     """A database that cannot be reached is no fault of the schema."""
     with pytest.raises(DatabaseUnavailable):

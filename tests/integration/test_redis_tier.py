@@ -3,7 +3,7 @@
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tests.servers.processes import free_port, package_folder
 from tests.servers.redis_server import RedisServer
 from zpmeow.cache.envelope import Envelope
 from zpmeow.cache.errors import CacheError, CacheTimeout, CacheUnavailable
+from zpmeow.cache.position import POSITION_KEY, Position
 from zpmeow.cache.redis_tier import RedisTier
 from zpmeow.cache.tier import Entry, Hint, PutOutcome
 from zpmeow.events import CacheOperated, Event, ignore
@@ -21,6 +22,8 @@ from zpmeow.events import CacheOperated, Event, ignore
 PATIENT_SECONDS = 5.0  # For calls that are to succeed, on however busy a machine.
 SHORT_SECONDS = 0.05  # For calls that are to time out.
 KEY = "zpmeow:{1}:session"
+EPOCH = b"epoch-one-------"
+NOTHING: Sequence[Entry] = ()
 SECRET = "s3cr3t-password"
 
 
@@ -40,12 +43,24 @@ async def tier_on(
         await tier.close()
 
 
-def entry(version: int, payload: bytes = b"payload") -> Entry:
-    """Make an entry under KEY."""
+def new_position() -> bytes:
+    """Encode a position that allows the values of `entry`; each one differs from all others."""
+    return Position(epoch=EPOCH, database=b"d" * 16, at_ms=1, snapshot=(1, 1, ()), anchor=(1, 1, "00" * 16)).encode()
+
+
+async def begin(tier: RedisTier) -> bytes:
+    """Give an empty server a position, so that it takes values; return it."""
+    position = new_position()
+    assert await tier.apply(NOTHING, expected=None, position=position)
+    return position
+
+
+def entry(version: int, payload: bytes | None = b"payload") -> Entry:
+    """Make an entry under KEY; without a payload it is a fence."""
     envelope = Envelope(
         kind=1,
         schema=1,
-        epoch=b"epoch-one-------",
+        epoch=EPOCH,
         version=version,
         written_at_ms=1,
         fresh_until_ms=2,
@@ -82,6 +97,8 @@ async def test_calls_work_again_when_the_server_was_restarted(own_redis: RedisSe
         await asyncio.sleep(0.05)  # The loop was blocked meanwhile; now it hears of the closed connections.
 
         assert await tier.get_many(["key"]) == [None]
+        assert await tier.put_many([entry(1)]) == [PutOutcome.REFUSED]  # The server is empty: there is no position.
+        await begin(tier)
         assert await tier.put_many([entry(1)]) == [PutOutcome.APPLIED]
 
 
@@ -134,6 +151,7 @@ async def test_calls_time_out_when_the_server_hangs(own_redis: RedisServer) -> N
 async def test_writes_that_timed_out_do_no_harm_when_the_server_runs_them_later(own_redis: RedisServer) -> None:
     """An old value that reaches the server after a newer one is refused there."""
     async with tier_on(own_redis.url) as tier, tier_on(own_redis.url, timeout_seconds=SHORT_SECONDS) as hasty:
+        await begin(tier)
         await tier.put_many([entry(1)])
         await hasty.probe()
         own_redis.pause()
@@ -205,6 +223,7 @@ async def test_reads_heal_when_a_value_is_absurdly_large(own_redis: RedisServer)
             client.setrange(KEY, 200 * 2**20, b"x")
         with pytest.raises(CacheTimeout):
             await hasty.get_many([KEY])
+        await begin(tier)
 
         assert await tier.put_many([entry(1)]) == [PutOutcome.REPLACED_CORRUPT]
         assert await tier.get_many([KEY]) == [entry(1).envelope]
@@ -213,6 +232,7 @@ async def test_reads_heal_when_a_value_is_absurdly_large(own_redis: RedisServer)
 async def test_writes_work_when_the_scripts_were_flushed(any_redis: RedisServer) -> None:
     """A server that has forgotten the scripts is told them again, in the order of the writes."""
     async with tier_on(any_redis.url) as tier:
+        position = await begin(tier)
         for version in range(1, 4):
             any_redis.command("SCRIPT", "FLUSH")
             assert await tier.put_many([hint("a"), entry(version), hint("b"), entry(version - 1)]) == [
@@ -223,11 +243,18 @@ async def test_writes_work_when_the_scripts_were_flushed(any_redis: RedisServer)
             ]
         any_redis.command("SCRIPT", "FLUSH")
         assert await tier.discard(KEY, entry(3).envelope)
+        any_redis.command("SCRIPT", "FLUSH")
+        assert await tier.apply([entry(4, None)], expected=position, position=new_position())
+        assert await tier.get_many([KEY, "a", "b"]) == [entry(4, None).envelope, b"a", b"b"]
 
 
 async def test_writes_are_refused_when_the_memory_is_full(any_redis: RedisServer) -> None:
-    """Out of memory is CacheUnavailable with its code, in scripts too; reads go on over the same connections."""
+    """Out of memory is CacheUnavailable with its code, in scripts too; reads go on over the same connections.
+
+    The position stays where it is: what could not be applied is applied again.
+    """
     async with tier_on(any_redis.url) as tier:
+        position = await begin(tier)
         await tier.put_many([hint("key"), entry(1)])
         any_redis.command("CONFIG", "SET", "maxmemory", "1")
         for write in (entry(2), hint("other")):
@@ -235,8 +262,11 @@ async def test_writes_are_refused_when_the_memory_is_full(any_redis: RedisServer
                 await tier.put_many([write])
         with pytest.raises(CacheUnavailable, match="Redis answered OOM"):
             await tier.probe()
+        with pytest.raises(CacheUnavailable, match="Redis answered OOM"):
+            await tier.apply([entry(2, None)], expected=position, position=new_position())
 
-        assert await tier.get_many(["key"]) == [b"key"]
+        assert await tier.get_many(["key", KEY]) == [b"key", entry(1).envelope]
+        assert await tier.read_position() == position
         assert tier.idle_connections == 1
         any_redis.command("CONFIG", "SET", "maxmemory", "0")
         assert await tier.put_many([entry(2)]) == [PutOutcome.APPLIED]
@@ -245,6 +275,7 @@ async def test_writes_are_refused_when_the_memory_is_full(any_redis: RedisServer
 async def test_connections_are_dropped_when_the_server_became_a_replica(any_redis: RedisServer) -> None:
     """READONLY is CacheUnavailable, in scripts too, and the next call asks the address anew."""
     async with tier_on(any_redis.url) as tier:
+        position = await begin(tier)
         await tier.put_many([entry(1)])
         any_redis.command("REPLICAOF", "127.0.0.1", str(free_port()))
         for write in (entry(2), hint("key")):
@@ -253,6 +284,8 @@ async def test_connections_are_dropped_when_the_server_became_a_replica(any_redi
             assert tier.idle_connections == 0
         with pytest.raises(CacheUnavailable, match="Redis answered READONLY"):
             await tier.probe()
+        with pytest.raises(CacheUnavailable, match="Redis answered READONLY"):
+            await tier.apply(NOTHING, expected=position, position=new_position())
         any_redis.command("CONFIG", "SET", "replica-serve-stale-data", "no")
         with pytest.raises(CacheUnavailable, match="Redis answered MASTERDOWN"):
             await tier.get_many([KEY])
@@ -263,10 +296,10 @@ async def test_connections_are_dropped_when_the_server_became_a_replica(any_redi
 
 async def test_calls_are_refused_when_there_is_no_room_for_another_client(own_redis: RedisServer) -> None:
     """The server's refusal, sent before any question, is not taken for an answer."""
-    own_redis.command("CONFIG", "SET", "maxclients", "1")
     with socket.create_connection(("127.0.0.1", own_redis.port)) as occupant:
         occupant.sendall(b"PING\r\n")
         assert occupant.recv(100) == b"+PONG\r\n"
+        own_redis.command("CONFIG", "SET", "maxclients", "1")
         async with tier_on(own_redis.url) as tier:
             with pytest.raises(CacheUnavailable):
                 await tier.get_many(["key"])
@@ -292,6 +325,7 @@ async def test_calls_are_refused_when_the_password_is_wrong() -> None:
                     assert SECRET not in str(caught.value)
         async with tier_on(f"redis://:{SECRET}@127.0.0.1:{server.port}/3") as tier:
             await tier.probe()
+            await begin(tier)
             assert await tier.put_many([entry(1)]) == [PutOutcome.APPLIED]
             assert SECRET not in repr(tier)
     finally:
@@ -366,12 +400,16 @@ async def test_every_operation_is_observed_whether_it_succeeds_or_not(own_redis:
         await tier.discard(KEY, b"")
         await tier.probe()
         await tier.describe()
+        await tier.apply(NOTHING, expected=None, position=new_position())
+        await tier.read_position()
+        await tier.scan(0, pattern="*", count=10)
         own_redis.kill()
         with pytest.raises(CacheUnavailable):
             await tier.get_many(["key"])
 
     operated = [event for event in events if isinstance(event, CacheOperated)]
-    assert [event.operation for event in operated] == ["get", "put", "delete", "ping", "info", "get"]
+    names = ["get", "put", "delete", "ping", "info", "apply", "get", "scan", "get"]
+    assert [event.operation for event in operated] == names
     assert all(event.tier == "redis" and event.duration_seconds >= 0 for event in operated)
 
 
@@ -383,3 +421,52 @@ async def test_connections_are_reset_by_the_server_without_a_trace(own_redis: Re
         await asyncio.sleep(0.05)
 
         await tier.probe()
+
+
+async def test_apply_that_timed_out_does_no_harm_when_the_server_runs_it_later(own_redis: RedisServer) -> None:
+    """Of two leaders' steps from one position exactly one is done, wholly, whoever waited for it."""
+    async with tier_on(own_redis.url) as tier, tier_on(own_redis.url, timeout_seconds=SHORT_SECONDS) as hasty:
+        begun = await begin(tier)
+        await hasty.probe()
+        own_redis.pause()
+        hasty_step, patient_step = new_position(), new_position()
+        with pytest.raises(CacheTimeout):
+            await hasty.apply([entry(9, None)], expected=begun, position=hasty_step)
+        patient = asyncio.create_task(tier.apply([entry(7, None)], expected=begun, position=patient_step))
+        await asyncio.sleep(0.05)
+
+        own_redis.resume()
+
+        done = (patient_step, entry(7, None)) if await patient else (hasty_step, entry(9, None))
+        assert await tier.get_many([POSITION_KEY, KEY]) == [done[0], done[1].envelope]
+        assert not await tier.apply(NOTHING, expected=begun, position=new_position())
+
+
+async def test_position_survives_when_the_server_evicts_what_has_an_end(any_redis: RedisServer) -> None:
+    """Under volatile-ttl entries go and the position stays, so the tier goes on being believed."""
+    async with tier_on(any_redis.url) as tier:
+        position = await begin(tier)
+        any_redis.command("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
+        any_redis.command("CONFIG", "SET", "maxmemory", "4mb")
+        for number in range(300):
+            await tier.put_many([Hint(key=f"key-{number}", text=bytes(50_000), lifetime_seconds=600)])
+
+        with redis.Redis(port=any_redis.port) as client:
+            assert client.info("stats")["evicted_keys"] > 0
+        assert await tier.read_position() == position
+
+
+async def test_scan_finds_every_key_that_fits_when_it_is_followed_to_its_end(redis_server: RedisServer) -> None:
+    """From cursor to cursor until 0; what does not fit the pattern is left out."""
+    async with tier_on(redis_server.url) as tier:
+        await tier.put_many([hint(f"zpmeow:{{{number}}}:status") for number in range(100)])
+        await tier.put_many([hint("zpmeow:name:x"), hint("other")])
+
+        found: set[str] = set()
+        cursor, keys = await tier.scan(0, pattern="zpmeow:{*", count=7)
+        found.update(keys)
+        while cursor:
+            cursor, keys = await tier.scan(cursor, pattern="zpmeow:{*", count=7)
+            found.update(keys)
+
+    assert found == {f"zpmeow:{{{number}}}:status" for number in range(100)}

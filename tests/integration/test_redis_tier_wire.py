@@ -23,7 +23,7 @@ from zpmeow.cache.tier import Hint
 from zpmeow.events import ignore
 
 SHORT_SECONDS = 0.05
-RIGHT_FOR_SOME_CALL = {b"+OK\r\n", b":1\r\n", b"#t\r\n"}  # Two hints stored; one key removed, or counted.
+RIGHT_FOR_SOME_CALL = {b"+OK\r\n", b":1\r\n", b"#t\r\n"}  # Two hints stored; one key removed, or counted; applied.
 
 
 @asynccontextmanager
@@ -153,6 +153,9 @@ async def test_garbage_is_an_unusable_tier_and_never_an_answer(reply: bytes) -> 
             tier.discard("key", b"text"),
             tier.probe(),
             tier.describe(),
+            tier.read_position(),
+            tier.apply([], expected=None, position=b"position"),
+            tier.scan(0, pattern="*", count=10),
         ):
             try:
                 found = await call

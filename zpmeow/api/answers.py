@@ -51,10 +51,15 @@ def success(data: Mapping[str, object], *, status: int = 200, source: ReadSource
     )
 
 
-def revalidated(data: Mapping[str, object], *, source: ReadSource, etag: str) -> Answer:
-    """Wrap data that a caller may keep as long as it asks each time whether they still hold."""
+def encoded_success(data: Mapping[str, object]) -> bytes:
+    """Return the body of an answer with these data."""
+    return encode({"success": True, "code": 200, "data": data})
+
+
+def revalidated(body: bytes, *, source: ReadSource, etag: str) -> Answer:
+    """Wrap a body that a caller may keep as long as it asks each time whether it still holds."""
     return Answer(
-        body=encode({"success": True, "code": 200, "data": data}),
+        body=body,
         cache_control=REVALIDATE,
         cache_status=CACHE_STATUS[source],
         headers={"ETag": etag, "Vary": VARY},

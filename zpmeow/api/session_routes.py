@@ -1,7 +1,9 @@
 """What owners and operators do with sessions: make, read, change, connect, remove."""
 
+from collections.abc import Callable, Mapping
+
 from zpmeow.api import presenting
-from zpmeow.api.answers import VARY, Answer, not_modified, revalidated, success
+from zpmeow.api.answers import VARY, Answer, encoded_success, not_modified, revalidated, success
 from zpmeow.api.inputs import CreateSession, ListQuery, UpdateSession, WebhookInput
 from zpmeow.api.negotiation import preferred, still_holds
 from zpmeow.api.pictures import PICTURES, draw
@@ -61,18 +63,13 @@ async def _list(call: Call[ListQuery]) -> Answer:
 async def _info(call: Call[None]) -> Answer:
     snapshot = await call.services.sessions.info(call.admission)
     shows_password = call.admission.sees_proxy_password and snapshot.session.proxy_password is not None
-    etag = _etag(call, snapshot, _WITH_PASSWORD if shows_password else "")
-    if still_holds(call.request.headers.get("If-None-Match"), etag):
-        return not_modified(source=snapshot.source, etag=etag)
-    return revalidated(presenting.info(snapshot, shows_password=shows_password), source=snapshot.source, etag=etag)
+    mark = _WITH_PASSWORD if shows_password else ""
+    return _revalidated(call, snapshot, "info", mark, lambda: presenting.info(snapshot, shows_password=shows_password))
 
 
 async def _status(call: Call[None]) -> Answer:
     snapshot = await call.services.sessions.status(call.admission)
-    etag = _etag(call, snapshot, "")
-    if still_holds(call.request.headers.get("If-None-Match"), etag):
-        return not_modified(source=snapshot.source, etag=etag)
-    return revalidated(presenting.status(snapshot), source=snapshot.source, etag=etag)
+    return _revalidated(call, snapshot, "status", "", lambda: presenting.status(snapshot))
 
 
 async def _qr(call: Call[None]) -> Answer:
@@ -142,9 +139,24 @@ async def _disconnect(call: Call[None]) -> Answer:
     return success(presenting.moved(snapshot, "disconnect", call.services.now))
 
 
-def _etag(call: Call[None], snapshot: Snapshot, mark: str) -> str:
-    """Name this very content: the epoch, the versions of all entries it is made of, and who may see it."""
-    return f'"{call.services.epoch_tag()}-{"-".join(map(str, snapshot.versions))}{mark}"'
+def _revalidated(
+    call: Call[None], snapshot: Snapshot, kind: str, mark: str, present: Callable[[], Mapping[str, object]]
+) -> Answer:
+    """Answer with the data, or that what the caller keeps still holds.
+
+    The ETag names this very content: the epoch, the versions of all entries it is made of, and who may see it. So what
+    was encoded once under it can be sent again for as long as the session is kept in this process.
+    """
+    etag = f'"{call.services.epoch_tag()}-{"-".join(map(str, snapshot.versions))}{mark}"'
+    if still_holds(call.request.headers.get("If-None-Match"), etag):
+        return not_modified(source=snapshot.source, etag=etag)
+    notes, name = snapshot.notes, (kind, etag)
+    body = None if notes is None else notes.get(name)
+    if body is None:
+        body = encoded_success(present())
+        if notes is not None:
+            notes.put(name, body)
+    return revalidated(body, source=snapshot.source, etag=etag)
 
 
 _SESSION = "/sessions/{sessionId}"

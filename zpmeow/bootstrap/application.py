@@ -14,11 +14,13 @@ from zpmeow.api.app import create_app
 from zpmeow.api.routes import ROUTES
 from zpmeow.api.server import Server, open_server
 from zpmeow.bootstrap.cache_wiring import open_cache
+from zpmeow.bootstrap.coherence_tasks import CoherenceTasks
 from zpmeow.bootstrap.stores import Stores
 from zpmeow.bootstrap.supervision import running
+from zpmeow.cache.policy import TruthState
 from zpmeow.domain.errors import Unavailable
-from zpmeow.domain.ports import ControlStore
 from zpmeow.events import Observers
+from zpmeow.postgres.change_log import PostgresChangeLog
 from zpmeow.postgres.clock import DatabaseClock
 from zpmeow.postgres.control_store import PostgresControlStore
 from zpmeow.postgres.database import Database
@@ -27,6 +29,7 @@ from zpmeow.postgres.migrations import migrate
 from zpmeow.postgres.session_repository import PostgresSessionRepository
 from zpmeow.repositories.cache_policies import CacheLifetimes, CachePolicies
 from zpmeow.repositories.cached_session_repository import CachedSessionRepository
+from zpmeow.repositories.inspector import Inspector
 from zpmeow.services.access import AccessService
 from zpmeow.services.cache_control import CacheControl, PoolFacts
 from zpmeow.services.control_watch import ControlWatch
@@ -50,7 +53,7 @@ class Application:
         server: Server,
         health: HealthService,
         watch: ControlWatch,
-        store: ControlStore,
+        tasks: CoherenceTasks,
         stores: Stores,
         logs: Logs,
     ) -> None:
@@ -58,7 +61,7 @@ class Application:
         self._server = server
         self._health = health
         self._watch = watch
-        self._store = store
+        self._tasks = tasks
         self._stores = stores
         self._logger = logs.logger("service")
 
@@ -77,9 +80,6 @@ class Application:
         while True:
             try:
                 applied = await migrate(url=self._stores.database_url)
-                if self._stores.redis_url is None:
-                    # Nobody will tell any cache of what changes here: what one holds from before is void.
-                    await self._store.raise_epoch()
                 await self._watch.refresh()
                 break
             except Unavailable as error:
@@ -89,6 +89,7 @@ class Application:
             await asyncio.sleep(_WAIT_SECONDS)
         for name in applied:
             self._logger.info("Migration %s applied", name)
+        await self._tasks.start()
         self._health.open_to_traffic()
         self._logger.info("Ready")
 
@@ -118,29 +119,44 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
         stack.push_async_callback(database.close)
         store = PostgresControlStore(database=database)
         clock = DatabaseClock()
+        policies = CachePolicies(_lifetimes(settings.cache))
+        change_log = PostgresChangeLog(url=stores.database_url, database=database)
         parts = await stack.enter_async_context(
             open_cache(
                 redis_url=stores.redis_url,
                 settings=settings.cache,
                 breaker=settings.breaker,
+                database_timeout_seconds=settings.database.timeout_seconds,
+                policies=policies,
+                change_log=change_log,
                 now_ms=lambda: int(clock.now().timestamp() * 1000),
-                raise_epoch=store.raise_epoch,
+                truth_state=lambda: _truth_state(database),
                 observer=observer,
             )
         )
-        watch = ControlWatch(
-            store=store,
-            followers=(clock.synchronise, parts.follow),
-            needs_new_epoch=lambda: parts.publisher.lost_changes,
-            observer=observer,
+        watch = ControlWatch(store=store, followers=(clock.synchronise, parts.follow), observer=observer)
+        truth = PostgresSessionRepository(database=database)
+        inspector = Inspector(
+            truth=truth, cache=parts.cache, policies=policies, one_in=settings.cache.inspect_one_in, observer=observer
         )
         sessions = CachedSessionRepository(
-            truth=PostgresSessionRepository(database=database),
+            truth=truth,
             cache=parts.cache,
-            policies=CachePolicies(_lifetimes(settings.cache)),
+            policies=policies,
             clock=clock,
+            inspector=inspector,
             observer=observer,
         )
+        tasks = CoherenceTasks(
+            parts=parts,
+            watch=watch,
+            change_log=change_log,
+            inspector=inspector,
+            database_url=stores.database_url,
+            retention_seconds=settings.database.change_log_retention_seconds,
+            observer=observer,
+        )
+        stack.push_async_callback(tasks.close)
         stack.push_async_callback(sessions.close, grace_seconds=_GRACE_SECONDS)
         database_health = DatabaseHealth(database=database)
         health = HealthService(database=database_health, cache=parts.inspection)
@@ -170,9 +186,15 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
         )
         await stack.enter_async_context(running("control-watch", watch.run, observer=observer))
         server = await open_server(app, host=settings.server.host, port=settings.server.port, observer=observer)
-        application = Application(server=server, health=health, watch=watch, store=store, stores=stores, logs=logs)
+        application = Application(server=server, health=health, watch=watch, tasks=tasks, stores=stores, logs=logs)
         stack.push_async_callback(application.stop)
         yield application
+
+
+def _truth_state(database: Database) -> TruthState:
+    if database.problem is None:
+        return TruthState.ANSWERS
+    return TruthState.DOWN if database.is_down else TruthState.SILENT
 
 
 class _PoolInspection:

@@ -4,7 +4,11 @@ from collections.abc import Callable
 
 from typing_extensions import override
 
+from zpmeow.cache.coherence import Coherence
 from zpmeow.cache.errors import CacheBusy, CacheError
+from zpmeow.cache.local_tier import LocalTier
+from zpmeow.cache.pending_changes import PendingChanges
+from zpmeow.cache.position import POSITION_KEY
 from zpmeow.cache.resilient_tier import ResilientTier
 from zpmeow.domain.ports import Health
 from zpmeow.services.cache_control import CacheFacts
@@ -13,10 +17,21 @@ from zpmeow.services.cache_control import CacheFacts
 class CacheInspection(Health):
     """Asks the guarded tier. What it finds out counts for the breaker like any call."""
 
-    def __init__(self, *, tier: ResilientTier, is_believed: Callable[[], bool]) -> None:
-        """Inspect this tier; `is_believed`: this process has not lost track of what it should hold."""
+    def __init__(
+        self,
+        *,
+        tier: ResilientTier,
+        local: LocalTier,
+        coherence: Coherence,
+        pending: PendingChanges,
+        leads: Callable[[], bool],
+    ) -> None:
+        """Inspect these tiers; `leads`: this process brings the change log to Redis."""
         self._tier = tier
-        self._is_believed = is_believed
+        self._local = local
+        self._coherence = coherence
+        self._pending = pending
+        self._leads = leads
 
     @override
     async def problem(self) -> str | None:
@@ -25,11 +40,13 @@ class CacheInspection(Health):
             return reason
         try:
             await self._tier.probe()
+            (position,) = await self._tier.get_many([POSITION_KEY])
         except CacheBusy:
             return None  # Says nothing about Redis: this process has more to ask than connections.
         except CacheError as error:
             return str(error)
-        return None
+        doubt = self._coherence.judge(position).reason
+        return None if doubt is None else f"not believed: {doubt}"
 
     async def facts(self) -> CacheFacts:
         """Return how the cache is now."""
@@ -40,11 +57,19 @@ class CacheInspection(Health):
                 info = await self._tier.describe()
             except CacheError as error:
                 problem = str(error)
+        doubt = self._coherence.verdict.reason
+        position = self._coherence.position
         return CacheFacts(
             connected=info is not None,
             keys=None if info is None else info.total_keys,
             version=None if info is None else info.version,
             circuit=self._tier.circuit_state.value,
-            trusted=self._tier.unusable_because is None and self._is_believed(),
-            problem=problem,
+            trusted=self._tier.unusable_because is None and doubt is None,
+            problem=problem or doubt,
+            lag_seconds=self._coherence.lag_seconds,
+            lag_changes=self._pending.later_than(None if position is None else position.at_ms),
+            feed_is_live=self._coherence.feed_is_live,
+            leads_relay=self._leads(),
+            local_entries=len(self._local),
+            local_bytes=self._local.used_bytes,
         )

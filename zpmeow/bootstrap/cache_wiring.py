@@ -1,49 +1,64 @@
-"""Puts the cache together: Redis behind its guards, or no cache at all, and the endless tasks that go with it."""
+"""Puts the cache together: two tiers behind their guards, or no cache at all, and the endless tasks that go with it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from zpmeow.bootstrap.cache_inspection import CacheInspection
 from zpmeow.bootstrap.supervision import running
 from zpmeow.cache.breaker import CircuitBreaker
-from zpmeow.cache.change_publisher import ChangePublisher
+from zpmeow.cache.coherence import CLOCK_MARGIN_SECONDS, Coherence
 from zpmeow.cache.entry_codec import EntryCodec
-from zpmeow.cache.errors import CacheError
-from zpmeow.cache.floors import Floors
+from zpmeow.cache.floors import FLOOR_SECONDS, Floors
+from zpmeow.cache.local_tier import LocalTier
 from zpmeow.cache.mode import CacheMode
 from zpmeow.cache.null_tier import NullTier
+from zpmeow.cache.pending_changes import PendingChanges
+from zpmeow.cache.policy import TruthState
+from zpmeow.cache.position_watch import PositionWatch
 from zpmeow.cache.redis_tier import RedisTier
 from zpmeow.cache.resilient_tier import ResilientTier
 from zpmeow.cache.tier import CacheTier
 from zpmeow.cache.tiered_cache import TieredCache
-from zpmeow.cache.unsent import UnsentChanges
+from zpmeow.domain.changes import ChangeLog
 from zpmeow.domain.errors import Unavailable
 from zpmeow.domain.ports import ControlState
 from zpmeow.events import Observer
+from zpmeow.repositories.cache_feed import CacheFeed
+from zpmeow.repositories.cache_policies import CachePolicies
+from zpmeow.repositories.change_keys import ChangeKeys
+from zpmeow.repositories.invalidation_relay import InvalidationRelay
 from zpmeow.settings import BreakerSettings, CacheSettings
 
-_GRACE_SECONDS = 2.0  # At the stop, for fills under way and for changes that Redis has not confirmed.
+_GRACE_SECONDS = 2.0  # At the stop, for fills under way.
+_RELAY_TIMEOUT_SECONDS = 0.5  # A batch is 3 ms of Redis' time; the relay serves nobody who waits.
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class CacheParts:
-    """The cache, and what steers and inspects it. `tier` and `inspection` are None where there is no cache."""
+    """The cache, and what steers and inspects it. Those that may be None are so where there is no cache."""
 
     cache: TieredCache
-    publisher: ChangePublisher
+    coherence: Coherence
     tier: ResilientTier | None
+    relay: InvalidationRelay | None
+    keys: ChangeKeys
+    watch: PositionWatch
+    pending: PendingChanges
     inspection: CacheInspection | None
 
     def epoch_tag(self) -> str:
         """Return the epoch as a few letters and digits: versions of another epoch mean nothing in this one."""
-        return (self.cache.epoch or b"").hex()[:8]
+        return (self.coherence.epoch or b"").hex()[:8]
 
     def follow(self, state: ControlState, _asked_at: float, _answered_at: float, /) -> None:
         """Take over the shared settings."""
-        self.cache.set_epoch(state.epoch)
+        mode = CacheMode(state.mode)
+        if self.coherence.set_epoch(state.epoch) or (self.coherence.bypassed and mode is CacheMode.NORMAL):
+            self.cache.begin_anew()
+        self.coherence.bypassed = mode is CacheMode.BYPASS
         if self.tier is not None:
-            self.tier.set_mode(CacheMode(state.mode))
+            self.tier.set_mode(mode)
 
 
 @asynccontextmanager
@@ -52,17 +67,21 @@ async def open_cache(
     redis_url: str | None,
     settings: CacheSettings,
     breaker: BreakerSettings,
+    database_timeout_seconds: float,
+    policies: CachePolicies,
+    change_log: ChangeLog,
     now_ms: Callable[[], int],
-    raise_epoch: Callable[[], Awaitable[bytes]],
+    truth_state: Callable[[], TruthState],
     observer: Observer,
 ) -> AsyncIterator[CacheParts]:
-    """Open the cache; without a URL it is the no-op cache. Works with Redis away.
-
-    `raise_epoch` is called at the end if Redis still lacks changes: nobody else knows of them, so that all of
-    the cache must become void. May raise Unavailable.
-    """
+    """Open the cache; without a URL it is the no-op cache. Works with Redis away."""
+    # Longer than any load lives, so that what it brings can be held against every change since it began.
+    floors = Floors(keep_seconds=max(FLOOR_SECONDS, database_timeout_seconds + 2 * CLOCK_MARGIN_SECONDS))
+    coherence = Coherence(floors=floors, now_ms=now_ms)
+    codec = EntryCodec(now_ms=now_ms)
+    keys = ChangeKeys(policies=policies, codec=codec)
+    pending = PendingChanges(now_ms=now_ms)
     async with AsyncExitStack() as stack:
-        publisher: ChangePublisher
         guarded: ResilientTier | None = None
         tier: CacheTier = NullTier()
         if redis_url is not None:
@@ -73,35 +92,66 @@ async def open_cache(
                 observer=observer,
             )
             stack.push_async_callback(redis.close)
-            # The publisher sends through the guards, and the guards let it catch up before they open.
             tier = guarded = ResilientTier(
                 inner=redis,
                 breaker=_make_breaker(breaker, observer),
                 mode=CacheMode.NORMAL,
                 timeout_seconds=settings.timeout_seconds,
-                catch_up=lambda: publisher.flush(redis),
+                catch_up=lambda: watch.wait_until_caught_up(redis),
             )
-        codec = EntryCodec(now_ms=now_ms)
-        publisher = ChangePublisher(tier=tier, observer=observer, floors=Floors(), unsent=UnsentChanges())
+        local = LocalTier(
+            max_bytes=0 if redis_url is None else settings.local_max_bytes, ttl_seconds=settings.local_ttl_seconds
+        )
         cache = TieredCache(
             tier=tier,
+            local=local,
             codec=codec,
-            publisher=publisher,
+            coherence=coherence,
             now_ms=now_ms,
+            truth_state=truth_state,
             unavailable=Unavailable,
+            grace_seconds=settings.local_ttl_seconds,
             observer=observer,
         )
+        watch = PositionWatch(tier=tier, coherence=coherence, observer=observer)
+        relay = inspection = None
         if guarded is not None:
-            stack.push_async_callback(_send_the_rest, publisher, redis, guarded, raise_epoch)
+            assert redis_url is not None
+            sink = RedisTier(url=redis_url, pool_size=1, timeout_seconds=_RELAY_TIMEOUT_SECONDS, observer=observer)
+            stack.push_async_callback(sink.close)
+            relay = InvalidationRelay(
+                log=change_log, sink=sink, keys=keys, may_send=guarded.wait_until_normal, observer=observer
+            )
+            inspection = CacheInspection(
+                tier=guarded, local=local, coherence=coherence, pending=pending, leads=lambda: relay.leads
+            )
             await stack.enter_async_context(running("breaker-probe", guarded.run, observer=observer))
-            await stack.enter_async_context(running("flush-changes", publisher.run, observer=observer))
         stack.push_async_callback(cache.close, grace_seconds=_GRACE_SECONDS)
         yield CacheParts(
             cache=cache,
-            publisher=publisher,
+            coherence=coherence,
             tier=guarded,
-            inspection=None if guarded is None else CacheInspection(tier=guarded, is_believed=lambda: cache.is_trusted),
+            relay=relay,
+            keys=keys,
+            watch=watch,
+            pending=pending,
+            inspection=inspection,
         )
+
+
+def make_feed_follower(
+    parts: CacheParts, relay: InvalidationRelay, *, control_changed: Callable[[], None], observer: Observer
+) -> CacheFeed:
+    """Return who is told by the change feed."""
+    return CacheFeed(
+        cache=parts.cache,
+        coherence=parts.coherence,
+        keys=parts.keys,
+        pending=parts.pending,
+        wake_relay=relay.wake,
+        control_changed=control_changed,
+        observer=observer,
+    )
 
 
 def _make_breaker(settings: BreakerSettings, observer: Observer) -> CircuitBreaker:
@@ -112,30 +162,3 @@ def _make_breaker(settings: BreakerSettings, observer: Observer) -> CircuitBreak
         probe_interval_seconds=settings.probe_interval_seconds,
         observer=observer,
     )
-
-
-async def _send_the_rest(
-    publisher: ChangePublisher, redis: RedisTier, guarded: ResilientTier, raise_epoch: Callable[[], Awaitable[bytes]]
-) -> None:
-    """The stop's last word to Redis, whatever the breaker says: Redis may be back and the next probe not due yet.
-
-    In bypass nothing is sent. With Redis and the database both away, nothing more can be done.
-    """
-    if guarded.mode is CacheMode.NORMAL:
-        await _flush(publisher, redis)
-    if publisher.unsent_count or publisher.lost_changes:
-        await _make_void(raise_epoch)
-
-
-async def _flush(publisher: ChangePublisher, redis: RedisTier) -> None:
-    try:
-        await publisher.flush(redis)
-    except CacheError:
-        return  # Each call had its deadline; that Redis is away has been told by the breaker.
-
-
-async def _make_void(raise_epoch: Callable[[], Awaitable[bytes]]) -> None:
-    try:
-        await raise_epoch()
-    except Unavailable:
-        return  # It had its deadline, too, and the database's observers tell of it.

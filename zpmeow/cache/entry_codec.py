@@ -1,5 +1,6 @@
 """Between values and what stands in the tier: enveloping what is written, judging what is read."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,39 +8,50 @@ from typing import Any
 from zpmeow.cache.envelope import Corruption, Envelope, decode
 from zpmeow.cache.policy import FENCE_SECONDS, EntryKey, Loaded
 from zpmeow.cache.tier import Entry
-from zpmeow.cache.unsent import Change
+
+JITTER_RATIO = 0.1
+"""Freshness is shortened by up to this share, so that what was cached together is not loaded again together."""
 
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(slots=True, kw_only=True)
 class Reading:
-    """A sound value from the tier; `fresh` tells whether it may be served while the truth can be asked."""
+    """A sound value from the tier. Until the first moment it may be served; until the second, marked, if the truth
+    cannot be asked. Milliseconds since 1970, the database's clock.
+    """
 
     value: Any
     version: int
-    fresh: bool
+    fresh_until_ms: int
+    usable_until_ms: int
 
 
 class EntryCodec:
-    """Knows the epoch and the time. `epoch` is None until the database has told it."""
+    """Knows the time."""
 
-    def __init__(self, *, now_ms: Callable[[], int]) -> None:
-        """Go by `now_ms`: milliseconds since 1970, the database's clock."""
+    def __init__(self, *, now_ms: Callable[[], int], chance: Callable[[], float] = random.random) -> None:
+        """Go by `now_ms`: milliseconds since 1970, the database's clock. `chance`: 0 to 1, spread evenly."""
         self._now_ms = now_ms
-        self.epoch: bytes | None = None
+        self._chance = chance
 
-    def value(self, key: EntryKey, loaded: Loaded, *, loaded_at_ms: int) -> Change:
-        """Envelope a value that was read from the truth at `loaded_at_ms`.
+    def fresh_until_ms(self, key: EntryKey, loaded: Loaded, *, loaded_at_ms: int) -> int:
+        """Return until when a value is fresh that was read from the truth at `loaded_at_ms`."""
+        fresh_ms = key.policy.fresh_seconds * 1000 * (1 - JITTER_RATIO * self._chance())
+        fresh_until = loaded_at_ms + int(fresh_ms)
+        return fresh_until if loaded.expires_at_ms is None else min(fresh_until, loaded.expires_at_ms)
+
+    def value(self, key: EntryKey, loaded: Loaded, *, epoch: bytes, loaded_at_ms: int) -> Entry:
+        """Envelope a value that was read from the truth at `loaded_at_ms`, in this epoch.
 
         A value too large for an entry becomes a fence: it is not cached, and what was cached before goes.
         """
         policy = key.policy
-        fresh_until = loaded_at_ms + int(policy.fresh_seconds * 1000)
-        if loaded.expires_at_ms is not None:
-            fresh_until = min(fresh_until, loaded.expires_at_ms)
-        envelope = self._envelope(
-            key,
+        fresh_until = self.fresh_until_ms(key, loaded, loaded_at_ms=loaded_at_ms)
+        envelope = Envelope(
+            kind=policy.kind,
+            schema=policy.schema,
+            epoch=epoch,
             version=loaded.version,
             written_at_ms=loaded_at_ms,
             fresh_until_ms=fresh_until,
@@ -49,19 +61,25 @@ class EntryCodec:
         try:
             data = envelope.encode(key.text)
         except ValueError:
-            return self.fence(key, loaded.version, retire=True)
-        return Change(Entry(key=key.text, envelope=data, lifetime_seconds=policy.lifetime_seconds), loaded.version)
+            return self.fence(key, loaded.version, epoch=epoch, retire=True)
+        return Entry(key=key.text, envelope=data, lifetime_seconds=policy.lifetime_seconds)
 
-    def fence(self, key: EntryKey, version: int, *, retire: bool) -> Change:
+    def fence(self, key: EntryKey, version: int, *, epoch: bytes, retire: bool) -> Entry:
         """Envelope "nothing below this version"; `retire`: not this version either."""
         now = self._now_ms()
-        envelope = self._envelope(
-            key, version=version, written_at_ms=now, fresh_until_ms=now, usable_until_ms=now, payload=None
+        envelope = Envelope(
+            kind=key.policy.kind,
+            schema=key.policy.schema,
+            epoch=epoch,
+            version=version,
+            written_at_ms=now,
+            fresh_until_ms=now,
+            usable_until_ms=now,
+            payload=None,
         )
-        entry = Entry(key=key.text, envelope=envelope.encode(key.text), lifetime_seconds=FENCE_SECONDS, retire=retire)
-        return Change(entry, version)
+        return Entry(key=key.text, envelope=envelope.encode(key.text), lifetime_seconds=FENCE_SECONDS, retire=retire)
 
-    def read(self, key: EntryKey, data: bytes) -> Reading | Corruption | None:
+    def read(self, key: EntryKey, data: bytes, *, epoch: bytes) -> Reading | Corruption | None:
         """Judge the bytes that stood under the key; None: sound, but nothing to serve.
 
         That is so for a fence, for an entry of another epoch, and for one past all use.
@@ -70,32 +88,15 @@ class EntryCodec:
         if isinstance(envelope, Corruption):
             return envelope
         now = self._now_ms()
-        if envelope.payload is None or envelope.epoch != self.epoch or now >= envelope.usable_until_ms:
+        if envelope.payload is None or envelope.epoch != epoch or now >= envelope.usable_until_ms:
             return None
         try:
             value = key.policy.decode(envelope.payload)
         except _UNREADABLE:
             return Corruption.SCHEMA
-        return Reading(value=value, version=envelope.version, fresh=now < envelope.fresh_until_ms)
-
-    def _envelope(
-        self,
-        key: EntryKey,
-        *,
-        version: int,
-        written_at_ms: int,
-        fresh_until_ms: int,
-        usable_until_ms: int,
-        payload: bytes | None,
-    ) -> Envelope:
-        assert self.epoch is not None, "nothing is enveloped before the epoch is known"
-        return Envelope(
-            kind=key.policy.kind,
-            schema=key.policy.schema,
-            epoch=self.epoch,
-            version=version,
-            written_at_ms=written_at_ms,
-            fresh_until_ms=fresh_until_ms,
-            usable_until_ms=usable_until_ms,
-            payload=payload,
+        return Reading(
+            value=value,
+            version=envelope.version,
+            fresh_until_ms=envelope.fresh_until_ms,
+            usable_until_ms=envelope.usable_until_ms,
         )

@@ -7,7 +7,7 @@ behind a value that has just expired, and as long as stale answers may be wanted
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, Protocol
 
 FENCE_SECONDS = 600.0  # Longer than any load, fill or late command can live: those end within seconds.
@@ -25,6 +25,8 @@ class EntryPolicy:
         stale_seconds: how much longer it may be served, marked, while the database is away; 0 = never.
         encode: a value's bytes.
         decode: the reverse; raises ValueError, KeyError, TypeError or AttributeError on bytes that it cannot read.
+        weigh: about how many bytes a value takes in this process.
+        note_bytes: how many bytes of notes a value may carry in the local tier; 0: none.
     """
 
     entity: str
@@ -34,6 +36,8 @@ class EntryPolicy:
     stale_seconds: float
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
+    weigh: Callable[[Any], int]
+    note_bytes: int = 0
 
     @property
     def lifetime_seconds(self) -> float:
@@ -67,10 +71,14 @@ class HintKey:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class HintAnswer:
-    """What stands under a hint's key, if anything. `bypassed`: the tier was not even asked."""
+    """What stands under a hint's key, if anything.
+
+    `bypassed`: the tier was not even asked. `leads_nowhere`: the truth said a moment ago that there is nothing.
+    """
 
     text: bytes | None
-    bypassed: bool
+    bypassed: bool = False
+    leads_nowhere: bool = False
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -88,9 +96,13 @@ class Loaded:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class LoadMark:
-    """When a load began: what it brings is as old as that, and belongs to the epoch of that moment."""
+    """When a load began: what it brings is as old as that, and belongs to the epoch of that moment.
+
+    `began_at_ms` is the database's clock, `began_at` the monotonic one, in seconds.
+    """
 
     began_at_ms: int
+    began_at: float
     epoch: bytes | None
 
 
@@ -102,19 +114,50 @@ class Loader(Protocol):
         ...
 
 
+class TruthState(Enum):
+    """Whether the truth answers. SILENT: it may be up, and answer others. DOWN: it refuses everybody."""
+
+    ANSWERS = "answers"
+    SILENT = "silent"
+    DOWN = "down"
+
+
 class Origin(StrEnum):
     """Who answered."""
 
+    LOCAL = "local"
     TIER = "tier"
     LOAD_AFTER_MISS = "load_after_miss"
     LOAD_AFTER_BYPASS = "load_after_bypass"
     STALE = "stale"
 
 
+class Notes:
+    """What somebody made of a value and does not want to make again, such as an encoded answer. Bounded in bytes."""
+
+    __slots__ = ("_left_bytes", "_notes")
+
+    def __init__(self, *, max_bytes: int) -> None:
+        """Begin empty."""
+        self._left_bytes = max_bytes
+        self._notes: dict[object, bytes] = {}
+
+    def get(self, name: object) -> bytes | None:
+        """Return a note, if it was made."""
+        return self._notes.get(name)
+
+    def put(self, name: object, note: bytes) -> None:
+        """Keep a note, if there is room for it."""
+        if len(note) <= self._left_bytes and name not in self._notes:
+            self._left_bytes -= len(note)
+            self._notes[name] = note
+
+
 @dataclass(slots=True, kw_only=True)
 class Answer:
-    """A value, its row's version, and who answered."""
+    """A value, its row's version, and who answered. `notes` stay with the value as long as it is kept here."""
 
     value: Any
     version: int
     origin: Origin
+    notes: Notes | None = None

@@ -1,71 +1,30 @@
--- Write an envelope unless what stands under the key is newer: the table in tier.py, once more in Lua.
+-- Write one envelope (see entries.lua), unless it is of another epoch than the position; a value only if the position
+-- is there and not far ahead of it.
 --
 -- KEYS[1]  the key
+-- KEYS[2]  the position's key
 -- ARGV[1]  the new envelope
 -- ARGV[2]  the key's lifetime in milliseconds
 -- ARGV[3]  "1" if a fence may replace a value of its own version
 -- ARGV[4]  the largest size that an envelope can have
--- returns  0 superseded, 1 applied, 2 written over something that was no envelope
---
--- Only 32 bytes of what stands there are read, so an absurdly large value costs nothing. The version is
--- compared as two halves of 32 bits: a Lua number holds 53 bits, and string `<` follows the locale.
--- string.byte instead of Redis' struct library: it works in every Lua that plays Redis.
+-- ARGV[5]  how many milliseconds the position may be ahead of a value
+-- returns  0 superseded, 1 applied, 2 written over something that was no envelope, 3 refused
 
-local SUPERSEDED, APPLIED, REPLACED_CORRUPT = 0, 1, 2
-local MAGIC = 'zpm\1'
-local HEADER_BYTES = 76
-local FLAGS, EPOCH, VERSION = 6, 9, 25 -- The offsets of envelope.py, plus one: Lua counts from 1.
-local FENCE, VALUE = 0, 1
+local POSITION_MAGIC = 'zpp\1'
+local POSITION_EPOCH, POSITION_AT, POSITION_BYTES = 5, 21, 28 -- The offsets of position.py, plus one.
 
-local key, new = KEYS[1], ARGV[1]
-local lifetime_ms = tonumber(ARGV[2])
-
-local function half(text, at)
-  local a, b, c, d = string.byte(text, at, at + 3)
-  return ((a * 256 + b) * 256 + c) * 256 + d
-end
-
-local function replace(outcome)
-  redis.call('SET', key, new, 'PX', ARGV[2])
-  return outcome
-end
-
-local size = redis.pcall('STRLEN', key)
-if type(size) == 'table' then -- WRONGTYPE: SET replaces a value of any type.
-  return replace(REPLACED_CORRUPT)
-end
-if size == 0 then
-  return replace(redis.call('EXISTS', key) == 0 and APPLIED or REPLACED_CORRUPT)
-end
-if size < HEADER_BYTES or size > tonumber(ARGV[4]) then
-  return replace(REPLACED_CORRUPT)
-end
-
-local old = redis.call('GETRANGE', key, 0, VERSION + 6)
-local old_flags, new_flags = string.byte(old, FLAGS), string.byte(new, FLAGS)
-if string.sub(old, 1, #MAGIC) ~= MAGIC or (old_flags ~= FENCE and old_flags ~= VALUE) then
-  return replace(REPLACED_CORRUPT)
-end
-if string.sub(old, EPOCH, VERSION - 1) ~= string.sub(new, EPOCH, VERSION - 1) then
-  return replace(APPLIED)
-end
-
-local old_half, new_half = half(old, VERSION), half(new, VERSION)
-if old_half == new_half then
-  old_half, new_half = half(old, VERSION + 4), half(new, VERSION + 4)
-end
-if new_half > old_half then
-  return replace(APPLIED)
-end
-if new_half == old_half and (old_flags == FENCE or new_flags == VALUE or ARGV[3] == '1') then
-  return replace(APPLIED)
-end
-
--- What stands there does a refused fence's work, so it has to stand as long as the fence would have.
-if new_flags == FENCE then
-  local left_ms = redis.call('PTTL', key)
-  if left_ms >= 0 and left_ms < lifetime_ms then
-    redis.call('PEXPIRE', key, ARGV[2])
+local new = ARGV[1]
+local is_value = string.byte(new, FLAGS) == VALUE
+local position = redis.pcall('GETRANGE', KEYS[2], 0, POSITION_BYTES - 1)
+if type(position) == 'string' and #position == POSITION_BYTES and string.sub(position, 1, 4) == POSITION_MAGIC then
+  if string.sub(position, POSITION_EPOCH, POSITION_AT - 1) ~= string.sub(new, EPOCH, VERSION - 1) then
+    -- Its writer has not heard of the new epoch. A fence would take the place of one of the new epoch; the relay brings it.
+    return is_value and REFUSED or SUPERSEDED
   end
+  if is_value and milliseconds(position, POSITION_AT) - milliseconds(new, WRITTEN_AT) > tonumber(ARGV[5]) then
+    return REFUSED
+  end
+elseif is_value then
+  return REFUSED
 end
-return SUPERSEDED
+return put_if_newer(KEYS[1], new, tonumber(ARGV[2]), ARGV[3] == '1', tonumber(ARGV[4]))

@@ -1,8 +1,9 @@
-"""A Redis server as a cache tier: each method is one conversation, in one round trip as a rule.
+"""A Redis server as a cache tier and as the relay's sink: each method is one conversation, in one round trip as a rule.
 
-Entries are written by a script (`put_if_newer.lua`) that Redis runs as one step, so that a command which
-timed out here and runs there late does no harm. The scripts are called by their hash; a server that does not
-know one (new, restarted, SCRIPT FLUSH) is sent the source in a second round trip of the same conversation.
+Entries are written by scripts that Redis runs as one step (`put_if_newer.lua`, `apply_changes.lua`, and before both
+`entries.lua`), so that a command which timed out here and runs there late does no harm. The scripts are called by
+their hash; a server that does not know one (new, restarted, SCRIPT FLUSH) is sent the source in a second round trip
+of the same conversation.
 
 Connections and the driver's errors are `redis_connections`' business.
 """
@@ -17,10 +18,13 @@ from importlib.resources import files
 
 from typing_extensions import override
 
+from zpmeow.cache.change_sink import ChangeSink
 from zpmeow.cache.envelope import MAX_ENVELOPE_BYTES
 from zpmeow.cache.errors import CacheUnavailable
+from zpmeow.cache.policy import FENCE_SECONDS
+from zpmeow.cache.position import POSITION_KEY
 from zpmeow.cache.redis_connections import Ask, Command, ErrorReply, RedisConnections, Replies
-from zpmeow.cache.tier import CacheTier, Entry, PutOutcome, TierInfo, Write
+from zpmeow.cache.tier import MAX_VALUE_AGE_MS, CacheTier, Entry, PutOutcome, TierInfo, Write
 from zpmeow.events import CacheOperated, Observer
 
 CANARY_LIFETIME_MS = 2000
@@ -29,7 +33,12 @@ CANARY_LIFETIME_MS = 2000
 _MOVED_ON = frozenset({"READONLY", "MASTERDOWN", "LOADING", "NOAUTH", "WRONGPASS", "NOPERM", "MOVED", "CLUSTERDOWN"})
 """Answers after which another server may stand behind the address: the connections are made anew."""
 
-_OUTCOMES = {0: PutOutcome.SUPERSEDED, 1: PutOutcome.APPLIED, 2: PutOutcome.REPLACED_CORRUPT}
+_OUTCOMES = {
+    0: PutOutcome.SUPERSEDED,
+    1: PutOutcome.APPLIED,
+    2: PutOutcome.REPLACED_CORRUPT,
+    3: PutOutcome.REFUSED,
+}
 
 
 @dataclass(slots=True, frozen=True)
@@ -38,16 +47,17 @@ class _Script:
     sha: str
 
 
-def _load_script(name: str) -> _Script:
-    source = (files("zpmeow.cache") / name).read_bytes()
+def _load_script(*names: str) -> _Script:
+    source = b"".join((files("zpmeow.cache") / name).read_bytes() for name in names)
     return _Script(source, sha1(source, usedforsecurity=False).hexdigest())
 
 
-_PUT_IF_NEWER = _load_script("put_if_newer.lua")
+_PUT_IF_NEWER = _load_script("entries.lua", "put_if_newer.lua")
+_APPLY_CHANGES = _load_script("entries.lua", "apply_changes.lua")
 _DELETE_IF_SAME = _load_script("delete_if_same.lua")
 
 
-class RedisTier(CacheTier):
+class RedisTier(CacheTier, ChangeSink):
     """A CacheTier on one Redis server, 6.2 or newer."""
 
     def __init__(self, *, url: str, pool_size: int, timeout_seconds: float, observer: Observer) -> None:
@@ -57,7 +67,7 @@ class RedisTier(CacheTier):
             url: redis://, rediss:// or unix://, as redis-py reads them. Never repeated in an error.
             pool_size: how many connections talk at once.
             timeout_seconds: how long to wait for a turn, and for connecting and talking together.
-            observer: is told of each operation (get, put, delete, ping, info) with its duration.
+            observer: is told of each operation (get, put, apply, delete, ping, info, scan) with its duration.
         """
         self._connections = RedisConnections(url=url, pool_size=pool_size, timeout_seconds=timeout_seconds)
         self._observer = observer
@@ -107,18 +117,27 @@ class RedisTier(CacheTier):
 
     @override
     async def discard(self, key: str, expected: bytes) -> bool:
-        async def delete(ask: Ask) -> Replies:
-            replies = await ask([("EVALSHA", _DELETE_IF_SAME.sha, 1, key, expected)])
-            return (
-                replies
-                if _NO_SCRIPT not in replies
-                else await ask([("EVAL", _DELETE_IF_SAME.source, 1, key, expected)])
-            )
+        return await self._run_script("delete", _DELETE_IF_SAME, 1, key, expected)
 
-        (removed,) = await self._converse("delete", delete)
-        if removed not in (0, 1):
-            raise await self._confused()
-        return removed == 1
+    @override
+    async def read_position(self) -> bytes | None:
+        (position,) = await self.get_many([POSITION_KEY])
+        return position
+
+    @override
+    async def apply(self, fences: Sequence[Entry], *, expected: bytes | None, position: bytes) -> bool:
+        keys = [POSITION_KEY, *(fence.key for fence in fences)]
+        return await self._run_script(
+            "apply",
+            _APPLY_CHANGES,
+            len(keys),
+            *keys,
+            expected or b"",
+            position,
+            int(FENCE_SECONDS * 1000),
+            MAX_ENVELOPE_BYTES,
+            *(fence.envelope for fence in fences),
+        )
 
     @override
     async def probe(self) -> None:
@@ -145,6 +164,15 @@ class RedisTier(CacheTier):
             maxmemory_policy=memory_facts.get("maxmemory_policy"),
         )
 
+    async def scan(self, cursor: int, *, pattern: str, count: int) -> tuple[int, list[str]]:
+        """Return the next cursor (0: that was all) and about `count` keys that fit the pattern; some may come twice."""
+        (reply,) = await self._ask("scan", [("SCAN", cursor, "MATCH", pattern, "COUNT", count)])
+        match reply:
+            case [bytes() as following, list() as keys]:
+                return int(following), [key.decode("utf-8", "replace") for key in keys]
+            case _:
+                raise await self._confused()
+
     @override
     async def reset(self) -> None:
         await self._connections.drop()
@@ -152,6 +180,18 @@ class RedisTier(CacheTier):
     @override
     async def close(self) -> None:
         await self._connections.close()
+
+    async def _run_script(self, operation: str, script: _Script, *words: str | bytes | int) -> bool:
+        """Run a script that answers 0 or 1."""
+
+        async def run(ask: Ask) -> Replies:
+            replies = await ask([("EVALSHA", script.sha, *words)])
+            return replies if _NO_SCRIPT not in replies else await ask([("EVAL", script.source, *words)])
+
+        (answer,) = await self._converse(operation, run)
+        if answer not in (0, 1):
+            raise await self._confused()
+        return answer == 1
 
     async def _ask(self, operation: str, commands: Sequence[Command], *, errors_are_answers: bool = False) -> Replies:
         return await self._converse(operation, lambda ask: ask(commands), errors_are_answers=errors_are_answers)
@@ -192,7 +232,8 @@ def _put_command(write: Write, *, with_source: bool = False) -> Command:
     if not isinstance(write, Entry):
         return ("SET", write.key, write.text, "PX", lifetime_ms)
     script: Command = ("EVAL", _PUT_IF_NEWER.source) if with_source else ("EVALSHA", _PUT_IF_NEWER.sha)
-    return (*script, 1, write.key, write.envelope, lifetime_ms, int(write.retire), MAX_ENVELOPE_BYTES)
+    rest = (write.envelope, lifetime_ms, int(write.retire), MAX_ENVELOPE_BYTES, MAX_VALUE_AGE_MS)
+    return (*script, 2, write.key, POSITION_KEY, *rest)
 
 
 def _put_outcome(write: Write, reply: object) -> PutOutcome | None:

@@ -99,6 +99,10 @@ class ResilientTier(CacheTier):
         else:
             self._normal.clear()
 
+    async def wait_until_normal(self) -> None:
+        """Wait until the operator allows calls."""
+        await self._normal.wait()
+
     async def run(self) -> Never:
         """Probe the tier whenever the breaker is not closed, until cancelled.
 

@@ -2,10 +2,12 @@
 
 The load runs in a task of its own. A caller that goes away cancels neither the load nor the other
 callers; a load that nobody waits for any more still ends, and its failure is not reported as unhandled.
+Who cannot tell whether what a load will bring is outdated can bound how old the ones are that are joined.
 (The idea: Go's x/sync/singleflight. Unlike there, one flight may carry several keys.)
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -16,10 +18,17 @@ V = TypeVar("V")
 class SingleFlight(Generic[K, V]):
     """Coalesces loads by key."""
 
-    def __init__(self, *, on_coalesced: Callable[[K], None]) -> None:
-        """Call `on_coalesced` for each key that a caller finds under way."""
+    def __init__(
+        self, *, on_coalesced: Callable[[K], None], join_seconds: Callable[[], float] = lambda: math.inf
+    ) -> None:
+        """Call `on_coalesced` for each key that a caller finds under way.
+
+        `join_seconds`: how old a flight may be to be joined now.
+        """
         self._on_coalesced = on_coalesced
-        self._flights: dict[K, asyncio.Task[Mapping[K, V]]] = {}
+        self._join_seconds = join_seconds
+        self._flights: dict[K, tuple[asyncio.Task[Mapping[K, V]], float]] = {}
+        self._tasks: set[asyncio.Task[Mapping[K, V]]] = set()
 
     @property
     def in_flight(self) -> int:
@@ -33,18 +42,19 @@ class SingleFlight(Generic[K, V]):
         """
         joined: dict[asyncio.Task[Mapping[K, V]], list[K]] = {}
         rest = []
+        oldest = asyncio.get_running_loop().time() - self._join_seconds()
         for key in keys:
             flight = self._flights.get(key)
-            if flight is None:
+            if flight is None or flight[1] < oldest:
                 rest.append(key)
             else:
-                joined.setdefault(flight, []).append(key)
+                joined.setdefault(flight[0], []).append(key)
                 self._on_coalesced(key)
         if rest:
             joined[self._start(rest, load)] = rest
         found: dict[K, V] = {}
-        for flight, wanted in joined.items():
-            values = await asyncio.shield(flight)
+        for task, wanted in joined.items():
+            values = await asyncio.shield(task)
             found.update((key, values[key]) for key in wanted if key in values)
         return found
 
@@ -54,8 +64,8 @@ class SingleFlight(Generic[K, V]):
 
     async def close(self, *, grace_seconds: float) -> None:
         """Wait for the flights under way; their own deadlines end them in any case."""
-        if self._flights:
-            await asyncio.wait(set(self._flights.values()), timeout=grace_seconds)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=grace_seconds)
 
     def _start(
         self, keys: list[K], load: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]
@@ -63,15 +73,20 @@ class SingleFlight(Generic[K, V]):
         async def fly() -> Mapping[K, V]:
             return await load(keys)
 
-        task = asyncio.get_running_loop().create_task(fly())
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(fly())
+        self._tasks.add(task)
+        began = loop.time()
         for key in keys:
-            self._flights[key] = task
+            self._flights[key] = (task, began)
         task.add_done_callback(lambda _done: self._land(keys, task))
         return task
 
     def _land(self, keys: list[K], task: asyncio.Task[Mapping[K, V]]) -> None:
+        self._tasks.discard(task)
         for key in keys:
-            if self._flights.get(key) is task:
+            flight = self._flights.get(key)
+            if flight is not None and flight[0] is task:
                 del self._flights[key]
         if not task.cancelled():
             task.exception()  # Marks a failure as seen, for the case that every caller has gone away.

@@ -1,93 +1,90 @@
 """The cache as its users see it: values under keys, loaded once when missing, never older than known.
 
-    get_or_load ── tier: one MGET ── every key fresh? ──→ answer
-                        │ missing, corrupt, old, timeout, bypass
-                        └── single flight ── load ── is a newer version known? ──→ answer
-                                                        └── fill, in the background
+    get_or_load ── local tier ──────────────────────────── all there? ──→ answer
+                        │ the feed is silent, or missing
+                        └── tier: one MGET ──────────────── all there? ──→ answer; keep in the local tier
+                                │ missing, corrupt, old, not believed, timeout, bypass
+                                └── one load a key ──→ answer; keep in the local tier, fill the tier
 
-Changes go to `ChangePublisher`. No error of the tier leaves this class: a read that the tier cannot
-answer is loaded. What loads raise is raised.
+No error of a tier leaves this class: a read that the tiers cannot answer is loaded. What loads raise is raised,
+unless there is something that may be answered while the truth is silent (`lookups.py`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from zpmeow.cache.background import BackgroundTasks
 from zpmeow.cache.call_budget import outside_budget
-from zpmeow.cache.change_publisher import ChangePublisher
-from zpmeow.cache.entry_codec import EntryCodec, Reading
-from zpmeow.cache.envelope import Corruption
-from zpmeow.cache.errors import CacheBypassed, CacheError, CacheTimeout
-from zpmeow.cache.floors import FLOOR_SECONDS
-from zpmeow.cache.policy import Answer, EntryKey, HintAnswer, HintKey, Loaded, Loader, LoadMark, Origin
-from zpmeow.cache.single_flight import SingleFlight
-from zpmeow.cache.tier import CacheTier, Hint, PutOutcome
-from zpmeow.events import (
-    CacheLookedUp,
-    CorruptEntryFound,
-    LoadCoalesced,
-    LoadFinished,
-    LoadOutcome,
-    LookupOutcome,
-    Observer,
+from zpmeow.cache.coherence import Coherence
+from zpmeow.cache.entry_codec import EntryCodec
+from zpmeow.cache.errors import CacheDisabled, CacheError
+from zpmeow.cache.hints import Hints
+from zpmeow.cache.loads import Loads
+from zpmeow.cache.local_tier import NEGATIVE_SECONDS, LocalTier
+from zpmeow.cache.lookups import Found, Lookups, Unanswered
+from zpmeow.cache.policy import (
+    Answer,
+    EntryKey,
+    Loaded,
+    Loader,
+    LoadMark,
+    Notes,
+    Origin,
+    TruthState,
 )
-
-_TIER = "redis"  # The label of the only tier so far.
-_MAX_FILL_MS = int(FLOOR_SECONDS * 1000) // 2  # Half of it, since the sending takes time too.
-_MAX_LOADS = 3  # A load that is too old is repeated; the second begins after the change was committed.
-
-
-@dataclass(slots=True, frozen=True)
-class _Unanswered:
-    """A key that the tier could not answer: why, and its value past freshness, if there is one."""
-
-    outcome: LookupOutcome
-    expired: Reading | None = None
+from zpmeow.cache.tier import CacheTier, Entry, PutOutcome
+from zpmeow.events import CacheLookedUp, CorruptEntryFound, InvalidationSent, LookupOutcome, Observer, Tier
 
 
 class TieredCache:
-    """Values behind a tier of bytes."""
+    """Values behind a local tier and a tier of bytes."""
 
     def __init__(
         self,
         *,
         tier: CacheTier,
+        local: LocalTier,
         codec: EntryCodec,
-        publisher: ChangePublisher,
+        coherence: Coherence,
         now_ms: Callable[[], int],
+        truth_state: Callable[[], TruthState],
         unavailable: type[Exception],
+        grace_seconds: float,
         observer: Observer,
     ) -> None:
-        """Cache in `tier`. `unavailable` is what loads raise when the truth cannot answer.
+        """Cache in `local` and `tier`, as far as `coherence` believes them.
 
-        Until `set_epoch` was called, every read is loaded and nothing is sent.
+        Args:
+            tier: bytes, in another place that may fail.
+            local: values, in this process.
+            codec: between the two.
+            coherence: knows epoch, feed, floors and position.
+            now_ms: the database's clock.
+            truth_state: whether the truth answers, as far as is known without asking.
+            unavailable: what loads raise when the truth cannot answer.
+            grace_seconds: how long after the last word of the feed all that is fresh may be answered, marked, while
+                the truth is silent.
+            observer: is told of each look-up, load and change sent.
         """
         self._tier = tier
+        self._local = local
         self._codec = codec
-        self._publisher = publisher
+        self._coherence = coherence
         self._now_ms = now_ms
         self._unavailable = unavailable
         self._observer = observer
         self._background = BackgroundTasks(observer=observer, expected=CacheError)
-        self._flights: SingleFlight[EntryKey, Loaded] = SingleFlight(
-            on_coalesced=lambda key: observer(LoadCoalesced(key.policy.entity))
+        self.hints = Hints(tier=tier, local=local, coherence=coherence, background=self._background, observer=observer)
+        self._loads = Loads(coherence=coherence, observer=observer)
+        self._lookups = Lookups(
+            tier=tier,
+            codec=codec,
+            coherence=coherence,
+            now_ms=now_ms,
+            truth_state=truth_state,
+            grace_seconds=grace_seconds,
+            background=self._background,
+            observer=observer,
         )
-
-    @property
-    def epoch(self) -> bytes | None:
-        """The epoch that is worked in, 16 bytes; None before it is known."""
-        return self._codec.epoch
-
-    @property
-    def is_trusted(self) -> bool:
-        """Whether the tier is believed: its epoch is known, and this process has not lost track of its changes."""
-        return self._codec.epoch is not None and not self._publisher.overflown
-
-    def set_epoch(self, epoch: bytes) -> None:
-        """Work in this epoch (16 bytes). Entries of any other are void."""
-        if epoch != self._codec.epoch:
-            self._codec.epoch = epoch
-            self._publisher.begin_epoch()
 
     async def get_or_load(
         self, keys: Sequence[EntryKey], load: Loader, *, may_be_stale: Collection[EntryKey] = ()
@@ -96,67 +93,84 @@ class TieredCache:
 
         Args:
             keys: what is wanted. One round trip for all.
-            load: asks the truth for those that the tier cannot answer, in one call.
+            load: asks the truth for those that the tiers cannot answer, in one call.
             may_be_stale: for which of them a value past its freshness is good enough when the truth
                 cannot answer.
 
         Raises:
             Exception: what `load` raises. After a cancellation the load goes on and fills the cache.
         """
-        answers, unanswered = await self._look_up(keys)
-        if not unanswered:
+        answers, rest = self._look_locally(keys)
+        if not rest:
             return answers
-        expired = {key: one.expired for key, one in unanswered.items() if one.expired is not None}
-        expired_as = LookupOutcome.MISS
-        try:
-            answers.update(await self._load(unanswered, load))
-        except self._unavailable:
-            if not all(key in expired and key in may_be_stale for key in unanswered):
-                raise
-            if any(self.knows_newer(key, one.version) for key, one in expired.items()):
-                raise  # It was changed while the load was tried.
-            expired_as = LookupOutcome.STALE
-            for key, one in expired.items():
-                answers[key] = Answer(value=one.value, version=one.version, origin=Origin.STALE)
-        finally:
-            for key in expired:
-                self._observer(CacheLookedUp(key.policy.entity, _TIER, expired_as))
+        mark = self._coherence.begin_load()
+        found = await self._lookups.look_up(rest)
+        self._keep_found(found, mark)
+        answers.update(found.answers)
+        if found.unanswered and (loaded := self._loaded_meanwhile(found.unanswered)) is not None:
+            answers.update(loaded)
+        elif found.unanswered:
+            answers.update(await self._load(found.unanswered, load, may_be_stale))
         return answers
 
-    async def publish(self, values: Mapping[EntryKey, Loaded]) -> None:
+    def peek(self, key: EntryKey) -> int | None:
+        """Return the version that the local tier would answer with now, if it would."""
+        entry = self._local.get(key.text) if self._coherence.is_whole else None
+        return None if entry is None or entry.value is None else entry.version
+
+    async def peek_tier(self, key: EntryKey) -> int | None:
+        """Return the version that the tier would answer with now, if it would."""
+        return await self._lookups.peek(key)
+
+    def begin_load(self) -> LoadMark:
+        """Note that a load or a write begins whose values will be given to `publish`, `fill` or `warm`."""
+        return self._coherence.begin_load()
+
+    async def publish(self, values: Mapping[EntryKey, Loaded], mark: LoadMark) -> None:
         """Take over committed values: from now on no read of this process is answered with older ones.
 
-        Raises no error of the tier; what it does not confirm is sent again. After a cancellation the
-        same holds.
+        `mark` was made before the write. Raises no error of the tier; what the tier does not take is the relay's
+        affair.
         """
-        if self._codec.epoch is not None:
-            now = self._now_ms()
-            changes = [self._codec.value(key, loaded, loaded_at_ms=now) for key, loaded in values.items()]
-            await self._publisher.send(changes, source="write")
+        for key, loaded in values.items():
+            self.changed(key.text, loaded.version)
+        self.keep(values, mark)
+        if mark.epoch is not None:
+            await self._send(self._enveloped(values, mark), source="write")
 
     async def remove(self, keys: Sequence[EntryKey], version: int) -> None:
         """Take over a committed removal: from now on nothing below `version` is answered."""
-        if self._codec.epoch is not None:
-            changes = [self._codec.fence(key, version, retire=False) for key in keys]
-            await self._publisher.send(changes, source="write")
+        for key in keys:
+            self.changed(key.text, version)
+        if (epoch := self._coherence.epoch) is not None:
+            fences = [self._codec.fence(key, version, epoch=epoch, retire=False) for key in keys]
+            await self._send(fences, source="write")
 
     async def retire(self, versions: Mapping[EntryKey, int]) -> None:
-        """Make what the tier has up to these versions unreadable; the next read loads it anew."""
-        if self._codec.epoch is not None:
-            changes = [self._codec.fence(key, version, retire=True) for key, version in versions.items()]
-            await self._publisher.send(changes, source="operator")
+        """Make what is cached up to these versions unreadable; the next read loads it anew."""
+        for key in versions:
+            self._local.drop(key.text)
+        if (epoch := self._coherence.epoch) is not None:
+            fences = [self._codec.fence(key, version, epoch=epoch, retire=True) for key, version in versions.items()]
+            await self._send(fences, source="operator")
+
+    def changed(self, key_text: str, version: int) -> None:
+        """Take note of a committed change: what is older is not answered from now on."""
+        self._coherence.raise_floor(key_text, version)
+        self._local.drop_below(key_text, version)
+
+    def join_seconds(self) -> float:
+        """Return how old a load may be to be joined now."""
+        return self._coherence.join_seconds()
+
+    def begin_anew(self) -> None:
+        """Forget what is kept in this process, and join no load under way: changes may be missing here."""
+        self._local.clear()
+        self._loads.forget()
 
     def knows_newer(self, key: EntryKey, version: int) -> bool:
         """Tell whether this process knows of a committed version above this one."""
-        return not self._publisher.allows(key.text, version)
-
-    def begin_load(self) -> LoadMark:
-        """Note that a load begins whose values will be given to `fill` or `warm`."""
-        return LoadMark(began_at_ms=self._now_ms(), epoch=self._codec.epoch)
-
-    def lose_track(self) -> None:
-        """The tier may have what is outdated, and nobody knows where: it is not believed until a new epoch."""
-        self._publisher.lose_track()
+        return not self._coherence.allows(key.text, version)
 
     async def warm(self, values: Mapping[EntryKey, Loaded], mark: LoadMark) -> int:
         """Send loaded values now; return how many the tier took, 0 when it takes no calls."""
@@ -169,141 +183,147 @@ class TieredCache:
     def fill(
         self, values: Mapping[EntryKey, Loaded], mark: LoadMark, *, known_corrupt: Collection[EntryKey] = ()
     ) -> None:
-        """Send loaded values to the tier, in the background, unless they may be outdated.
+        """Keep loaded values here, and send them to the tier in the background, unless they may be outdated.
 
         `known_corrupt`: what stands there has been found corrupt and counted; its removal may not be done yet.
         """
-        if values and self._codec.epoch is not None:
+        self.keep(values, mark)
+        if values and mark.epoch is not None:
             self._background.start(lambda: self._fill(values, mark, known_corrupt), name="fill")
 
-    async def get_hint(self, key: HintKey) -> HintAnswer:
-        """Return the hint, if there is one. It is a guess: the caller verifies it."""
-        text = None
-        try:
-            self._require_trust()
-            (text,) = await self._tier.get_many([key.text])
-            outcome = LookupOutcome.MISS if text is None else LookupOutcome.HIT
-        except CacheError as error:
-            outcome = _outcome_of(error)
-        self._observer(CacheLookedUp(key.policy.entity, _TIER, outcome))
-        return HintAnswer(text=text, bypassed=outcome is LookupOutcome.BYPASS)
-
-    def put_hint(self, key: HintKey, text: bytes) -> None:
-        """Leave a hint, in the background; whether it arrives does not matter."""
-        hint = Hint(key=key.text, text=text, lifetime_seconds=key.policy.lifetime_seconds)
-        self._background.start(lambda: self._tier.put_many([hint]), name="put-hint")
-
-    def discard_hint(self, key: HintKey, text: bytes) -> None:
-        """Remove a hint that proved wrong, in the background, if it still says `text`."""
-        self._background.start(lambda: self._tier.discard(key.text, text), name="discard-hint")
+    def keep(self, values: Mapping[EntryKey, Loaded], mark: LoadMark) -> None:
+        """Keep loaded values in this process, unless they may be outdated."""
+        if not self._local.is_on or not self._coherence.covers(mark):
+            return
+        now_ms = self._now_ms()
+        for key, loaded in values.items():
+            if self._coherence.allows(key.text, loaded.version):
+                fresh_until_ms = self._codec.fresh_until_ms(key, loaded, loaded_at_ms=mark.began_at_ms)
+                self._put_locally(key, loaded.value, loaded.version, (fresh_until_ms - now_ms) / 1000)
 
     async def close(self, *, grace_seconds: float) -> None:
         """Let loads and fills end, within their deadlines and the grace."""
-        await self._flights.close(grace_seconds=grace_seconds)
+        await self._loads.close(grace_seconds=grace_seconds)
         await self._background.close(grace_seconds=grace_seconds)
 
-    async def _look_up(self, keys: Sequence[EntryKey]) -> tuple[dict[EntryKey, Answer], dict[EntryKey, _Unanswered]]:
-        try:
-            self._require_trust()
-            stored = await self._tier.get_many([key.text for key in keys])
-        except CacheError as error:
-            outcome = _outcome_of(error)
+    def _look_locally(self, keys: Sequence[EntryKey]) -> tuple[dict[EntryKey, Answer], Sequence[EntryKey]]:
+        """Return the answers, and the keys that are still wanted; a key known to be absent is in neither."""
+        if not self._local.is_on:
+            return {}, keys
+        observer = self._observer
+        if not self._coherence.is_whole:
             for key in keys:
-                self._observer(CacheLookedUp(key.policy.entity, _TIER, outcome))
-            return {}, {key: _Unanswered(outcome) for key in keys}
+                observer(CacheLookedUp(key.policy.entity, Tier.LOCAL, LookupOutcome.BYPASS))
+            return {}, keys
         answers: dict[EntryKey, Answer] = {}
-        unanswered = {}
-        for key, data in zip(keys, stored, strict=True):
-            judged = self._judge(key, data)
-            if isinstance(judged, Answer):
-                self._observer(CacheLookedUp(key.policy.entity, _TIER, LookupOutcome.HIT))
-                answers[key] = judged
-            else:
-                unanswered[key] = judged
-                if judged.expired is None:
-                    self._observer(CacheLookedUp(key.policy.entity, _TIER, judged.outcome))
-        return answers, unanswered
+        rest = []
+        for key in keys:
+            entry = self._local.get(key.text)
+            if entry is None:
+                observer(CacheLookedUp(key.policy.entity, Tier.LOCAL, LookupOutcome.MISS))
+                rest.append(key)
+                continue
+            observer(CacheLookedUp(key.policy.entity, Tier.LOCAL, LookupOutcome.HIT))
+            if entry.value is not None:
+                answers[key] = entry.value
+        return answers, rest
 
-    def _judge(self, key: EntryKey, data: bytes | None) -> Answer | _Unanswered:
-        if data is None:
-            return _Unanswered(LookupOutcome.MISS)
-        reading = self._codec.read(key, data)
-        if isinstance(reading, Corruption):
-            self._observer(CorruptEntryFound(key.text, reading))
-            self._background.start(lambda: self._tier.discard(key.text, data), name="discard-corrupt")
-            return _Unanswered(LookupOutcome.CORRUPT)
-        if reading is None or self.knows_newer(key, reading.version):
-            return _Unanswered(LookupOutcome.MISS)
-        if not reading.fresh:
-            return _Unanswered(LookupOutcome.MISS, reading)
-        return Answer(value=reading.value, version=reading.version, origin=Origin.TIER)
+    def _loaded_meanwhile(self, unanswered: Mapping[EntryKey, Unanswered]) -> dict[EntryKey, Answer] | None:
+        """Return what a load has brought while the tier was asked: of a crowd, most come too late to join it."""
+        if not self._coherence.is_whole:
+            return None
+        entries = {key: self._local.get(key.text) for key in unanswered}
+        if not all(entries.values()):
+            return None
+        self._lookups.settle(unanswered, None)
+        return {key: entry.value for key, entry in entries.items() if entry is not None and entry.value is not None}
 
-    async def _load(self, unanswered: Mapping[EntryKey, _Unanswered], load: Loader) -> dict[EntryKey, Answer]:
+    async def _load(
+        self, unanswered: Mapping[EntryKey, Unanswered], load: Loader, may_be_stale: Collection[EntryKey]
+    ) -> dict[EntryKey, Answer]:
+        answers: dict[EntryKey, Answer] | None = None
+        try:
+            if self._lookups.should_fall_back_at_once:
+                answers = self._lookups.fall_back(unanswered, may_be_stale)
+            if answers is None:
+                answers = await self._load_truth(unanswered, load)
+        except self._unavailable:
+            answers = self._lookups.fall_back(unanswered, may_be_stale)
+            if answers is None:
+                raise
+        finally:
+            self._lookups.settle(unanswered, answers)
+        return answers
+
+    async def _load_truth(self, unanswered: Mapping[EntryKey, Unanswered], load: Loader) -> dict[EntryKey, Answer]:
         corrupt = {key for key, one in unanswered.items() if one.outcome is LookupOutcome.CORRUPT}
         bypassed = all(one.outcome is LookupOutcome.BYPASS for one in unanswered.values())
 
-        async def load_and_fill(keys: Sequence[EntryKey]) -> Mapping[EntryKey, Loaded]:
-            mark = self.begin_load()
-            loaded = await self._load_once(keys, load)
-            if not bypassed:
+        def keep(brought: Mapping[EntryKey, Loaded | None], mark: LoadMark) -> None:
+            loaded = {key: one for key, one in brought.items() if one is not None}
+            if bypassed:
+                self.keep(loaded, mark)
+            else:
                 self.fill(loaded, mark, known_corrupt=corrupt)
-            return loaded
+            for key in brought.keys() - loaded.keys():
+                self._keep_absent(key, mark)
 
-        wanted: Sequence[EntryKey] = list(unanswered)
-        answers: dict[EntryKey, Answer] = {}
-        for _ in range(_MAX_LOADS):
-            loaded = await self._flights.load(wanted, load_and_fill)
-            for key in wanted:
-                answers.pop(key, None)
-            for key, one in loaded.items():
-                tried = unanswered[key].outcome in {LookupOutcome.MISS, LookupOutcome.CORRUPT}
-                origin = Origin.LOAD_AFTER_MISS if tried else Origin.LOAD_AFTER_BYPASS
-                answers[key] = Answer(value=one.value, version=one.version, origin=origin)
-            wanted = [key for key, one in loaded.items() if self.knows_newer(key, one.version)]
-            if not wanted:
-                break
+        answers = {}
+        for key, one in (await self._loads.load(list(unanswered), load, keep)).items():
+            tried = unanswered[key].outcome in {LookupOutcome.MISS, LookupOutcome.CORRUPT}
+            origin = Origin.LOAD_AFTER_MISS if tried else Origin.LOAD_AFTER_BYPASS
+            answers[key] = Answer(value=one.value, version=one.version, origin=origin)
         return answers
 
-    async def _load_once(self, keys: Sequence[EntryKey], load: Loader) -> Mapping[EntryKey, Loaded]:
-        try:
-            loaded = await load(keys)
-        except Exception:
-            for key in keys:
-                self._observer(LoadFinished(key.policy.entity, LoadOutcome.ERROR))
-            raise
-        for key in keys:
-            outcome = LoadOutcome.FOUND if key in loaded else LoadOutcome.ABSENT
-            self._observer(LoadFinished(key.policy.entity, outcome))
-        return loaded
+    def _keep_found(self, found: Found, mark: LoadMark) -> None:
+        if not found.readings or not self._local.is_on or not self._coherence.covers(mark):
+            return
+        now_ms = self._now_ms()
+        for key, reading in found.readings.items():
+            self._put_locally(key, reading.value, reading.version, (reading.fresh_until_ms - now_ms) / 1000)
+
+    def _keep_absent(self, key: EntryKey, mark: LoadMark) -> None:
+        if self._coherence.covers(mark) and not self._coherence.changed_since(key.text, mark):
+            self._local.put(key.text, None, version=0, size_bytes=0, seconds=NEGATIVE_SECONDS)
+
+    def _put_locally(self, key: EntryKey, value: object, version: int, seconds: float) -> None:
+        policy = key.policy
+        notes = Notes(max_bytes=policy.note_bytes) if policy.note_bytes else None
+        answer = Answer(value=value, version=version, origin=Origin.LOCAL, notes=notes)
+        size_bytes = policy.weigh(value) + policy.note_bytes
+        self._local.put(key.text, answer, version=version, size_bytes=size_bytes, seconds=seconds)
 
     async def _fill(
         self, values: Mapping[EntryKey, Loaded], mark: LoadMark, known_corrupt: Collection[EntryKey] = ()
     ) -> int:
-        """Send what is neither of a past epoch, nor below a floor, nor so old that its floor may have aged."""
-        if mark.epoch is None or mark.epoch != self._codec.epoch or self._now_ms() > mark.began_at_ms + _MAX_FILL_MS:
-            return 0
+        """Send what is not below a floor; the tier itself refuses what may be older than what it remembers."""
         keys = [key for key, loaded in values.items() if not self.knows_newer(key, loaded.version)]
-        if not keys:
+        if not keys or mark.epoch is None or mark.epoch != self._coherence.epoch:
             return 0
-        changes = [self._codec.value(key, values[key], loaded_at_ms=mark.began_at_ms) for key in keys]
-        outcomes = await self._tier.put_many([change.entry for change in changes])
+        outcomes = await self._tier.put_many(self._enveloped({key: values[key] for key in keys}, mark))
         for key, outcome in zip(keys, outcomes, strict=True):
             if outcome is PutOutcome.REPLACED_CORRUPT and key not in known_corrupt:
-                self._observer(CacheLookedUp(key.policy.entity, _TIER, LookupOutcome.CORRUPT))
+                self._observer(CacheLookedUp(key.policy.entity, Tier.REDIS, LookupOutcome.CORRUPT))
                 self._observer(CorruptEntryFound(key.text, "type"))
-        return len(keys)
+        return sum(outcome is not PutOutcome.REFUSED for outcome in outcomes)
 
-    def _require_trust(self) -> None:
-        if not self.is_trusted:
-            message = "untrusted"
-            raise CacheBypassed(message)
+    def _enveloped(self, values: Mapping[EntryKey, Loaded], mark: LoadMark) -> list[Entry]:
+        assert mark.epoch is not None
+        return [
+            self._codec.value(key, loaded, epoch=mark.epoch, loaded_at_ms=mark.began_at_ms)
+            for key, loaded in values.items()
+        ]
 
-
-def _outcome_of(error: CacheError) -> LookupOutcome:
-    match error:
-        case CacheTimeout():
-            return LookupOutcome.TIMEOUT
-        case CacheBypassed():
-            return LookupOutcome.BYPASS
-        case _:
-            return LookupOutcome.ERROR
+    async def _send(self, entries: Sequence[Entry], *, source: str) -> None:
+        """Send committed changes once. What does not arrive is brought by the relay."""
+        try:
+            outcomes = await self._tier.put_many(entries)
+        except CacheDisabled:
+            return
+        except CacheError:
+            for _ in entries:
+                self._observer(InvalidationSent(source, "failed"))
+            return
+        for outcome in outcomes:
+            told = PutOutcome.APPLIED if outcome is PutOutcome.REPLACED_CORRUPT else outcome
+            self._observer(InvalidationSent(source, told))

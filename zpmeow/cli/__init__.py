@@ -24,6 +24,7 @@ _LIBRARIES: Final = (
     "aiobreaker",
     "aiohttp",
     "asyncpg",
+    "cachetools",
     "hiredis",
     "orjson",
     "prometheus-client",
@@ -57,7 +58,11 @@ def main(
         migrate: brings the database to the newest schema.
     """
     arguments = _make_parser().parse_args(argv)
-    commands: Mapping[str, Command] = {"serve": serve, "migrate": migrate, "doctor": _doctor}
+    commands: Mapping[str, Command] = {
+        "serve": serve,
+        "migrate": migrate,
+        "doctor": lambda settings: _doctor(settings, deep=arguments.deep),
+    }
     if arguments.command == "version":
         return _tell_versions()
     try:
@@ -81,7 +86,10 @@ def _make_parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", help="listening address (instead of SERVER_HOST)")
     serve.add_argument("--port", help="listening port (instead of SERVER_PORT)")
     commands.add_parser("migrate", help="bring the database to the newest schema; safe to repeat")
-    commands.add_parser("doctor", help="check settings, database, Redis and schema, and say how to mend what is broken")
+    doctor = commands.add_parser(
+        "doctor", help="check settings, database, Redis, schema and position, and say how to mend what is broken"
+    )
+    doctor.add_argument("--deep", action="store_true", help="compare every key in Redis with the database, too")
     commands.add_parser("version", help="tell the versions of zpmeow, Python and the libraries")
     return parser
 
@@ -92,8 +100,8 @@ def _overridden(environ: Mapping[str, str], arguments: argparse.Namespace) -> Ma
     return {**environ, **{name: value for name, value in options.items() if value is not None}}
 
 
-def _doctor(settings: Settings) -> int:
-    findings = asyncio.run(examine(settings))
+def _doctor(settings: Settings, *, deep: bool) -> int:
+    findings = asyncio.run(examine(settings, deep=deep))
     for finding in findings:
         sys.stdout.write(f"{finding}\n")
     return 1 if any(finding.is_broken for finding in findings) else 0

@@ -7,13 +7,14 @@ import asyncio
 import http.client
 import json
 import time
-from dataclasses import dataclass
-from enum import StrEnum
+from contextlib import AsyncExitStack
 from typing import Final
 
 from zpmeow.cache.errors import CacheError
 from zpmeow.cache.redis_tier import RedisTier
-from zpmeow.cache.tier import TierInfo
+from zpmeow.cache.tier import ADVISED_POLICIES, TierInfo
+from zpmeow.cli.coherence_check import examine_coherence
+from zpmeow.cli.finding import Finding, Verdict
 from zpmeow.domain.errors import Unavailable
 from zpmeow.embedded import is_available
 from zpmeow.events import ignore
@@ -21,45 +22,41 @@ from zpmeow.postgres.database import Database
 from zpmeow.postgres.migrations import schema_problem
 from zpmeow.settings import DEFAULT_DATABASE_URL, DEFAULT_REDIS_URL, Settings, without_credentials
 
-ADVISED_POLICIES: Final = ("volatile-ttl", "noeviction")
 _PATIENCE_SECONDS: Final = 3.0  # Longer than the service would wait: a slow server is to be told from a dead one.
 _EMBEDDED: Final = "embedded: runs only while `zpmeow serve` does, see service"
 
 
-class Verdict(StrEnum):
-    """OK. WARNING: works, but not as advised. BROKEN: the service cannot do its work, or not all of it."""
+async def examine(settings: Settings, *, deep: bool = False) -> list[Finding]:
+    """Look at everything, side by side; takes some 10 s at most, raises nothing that is to be expected.
 
-    OK = "ok"
-    WARNING = "warning"
-    BROKEN = "BROKEN"
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Finding:
-    """What was found out about one part; `remedy` says how to mend it."""
-
-    part: str
-    verdict: Verdict
-    text: str
-    remedy: str | None = None
-
-    def __str__(self) -> str:
-        """Return one line."""
-        advice = "" if self.remedy is None else f" -> {self.remedy}"
-        return f"{self.verdict:<8}{self.part:<10}{self.text}{advice}"
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether the command must fail."""
-        return self.verdict is Verdict.BROKEN
-
-
-async def examine(settings: Settings) -> list[Finding]:
-    """Look at everything, side by side; takes some 10 s at most, raises nothing that is to be expected."""
+    `deep`: compare every entry in Redis with the database as well, which takes as long as it takes.
+    """
     database, redis, service = await asyncio.gather(
         _examine_database(settings), _examine_redis(settings), asyncio.to_thread(_examine_service, settings)
     )
-    return [*_examine_settings(settings), *database, *redis, service]
+    found = [*_examine_settings(settings), *database, *redis, service]
+    if not any(finding.is_broken for finding in (*database, *redis)):
+        found += await _examine_both(settings, deep=deep)
+    return found
+
+
+async def _examine_both(settings: Settings, *, deep: bool) -> list[Finding]:
+    """Look at what database and Redis say of each other; embedded ones run only while the service does."""
+    database_url = settings.database.url or (None if is_available() else DEFAULT_DATABASE_URL)
+    redis_url = settings.cache.url or (None if is_available() else DEFAULT_REDIS_URL)
+    if not settings.cache.enabled:
+        return []
+    if database_url is None or redis_url is None:
+        if not deep:
+            return []
+        text = "embedded servers cannot be compared from outside: set DATABASE_URL and REDIS_URL"
+        return [Finding(part="deep", verdict=Verdict.BROKEN, text=text)]
+    async with AsyncExitStack() as stack:
+        database = await Database.open(url=database_url, pool_size=1, timeout_seconds=_PATIENCE_SECONDS)
+        stack.push_async_callback(database.close)
+        tier = RedisTier(url=redis_url, pool_size=1, timeout_seconds=_PATIENCE_SECONDS, observer=ignore)
+        stack.push_async_callback(tier.close)
+        return [finding async for finding in examine_coherence(database, tier, deep=deep)]
 
 
 def _examine_settings(settings: Settings) -> list[Finding]:

@@ -195,7 +195,3 @@ class ControlStore(Protocol):
     async def set_mode(self, mode: str) -> None:
         """Keep an operator's choice; it survives restarts."""
         ...
-
-    async def raise_epoch(self) -> bytes:
-        """Draw a new epoch, which makes everything in the cache void, and return it."""
-        ...

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 from uuid import UUID
 
 
@@ -116,15 +117,29 @@ class ReadSource(StrEnum):
     STALE = "stale"
 
 
+class Notes(Protocol):
+    """What was made of a record and need not be made again while the record is kept in this process."""
+
+    def get(self, name: object, /) -> bytes | None:
+        """Return a note, if it was made."""
+        ...
+
+    def put(self, name: object, note: bytes, /) -> None:
+        """Keep a note, if there is room for it."""
+        ...
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Snapshot:
     """Some records of one session, read together, and who answered.
 
+    `notes` belong to the session's own record; what is noted must say by its name of which versions it was made.
     The properties raise KeyError for a record that was not asked for: a programming error.
     """
 
     records: Mapping[Entity, Record]
     source: ReadSource
+    notes: Notes | None = None
 
     @property
     def session(self) -> SessionRecord:

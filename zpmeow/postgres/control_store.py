@@ -13,11 +13,7 @@ _SET_MODE = """
 INSERT INTO control_settings (cache_mode) VALUES ($1)
 ON CONFLICT (the_only_row) DO UPDATE SET cache_mode = excluded.cache_mode
 """
-_RAISE_EPOCH = """
-INSERT INTO control_settings DEFAULT VALUES
-ON CONFLICT (the_only_row) DO UPDATE SET epoch = excluded.epoch
-RETURNING epoch
-"""
+_RESTORE = "INSERT INTO control_settings DEFAULT VALUES ON CONFLICT DO NOTHING RETURNING epoch"
 
 
 class PostgresControlStore(ControlStore):
@@ -32,7 +28,7 @@ class PostgresControlStore(ControlStore):
         row = await self._database.fetch_row_from_reserve("control_read", _READ)
         if row is None:
             # Somebody emptied the table. A new row has a new epoch, as it must: what was cached is of no known one.
-            await self.raise_epoch()
+            await self._database.fetch_row_from_reserve("control_restore", _RESTORE)
             row = await self._database.fetch_row_from_reserve("control_read", _READ)
         state = _present(row)
         return ControlState(mode=state["cache_mode"], epoch=state["epoch"], read_at=state["read_at"])
@@ -40,13 +36,6 @@ class PostgresControlStore(ControlStore):
     @override
     async def set_mode(self, mode: str) -> None:
         await self._database.fetch_row_from_reserve("control_set_mode", _SET_MODE, mode)
-
-    @override
-    async def raise_epoch(self) -> bytes:
-        epoch: bytes = _present(await self._database.fetch_row_from_reserve("control_raise_epoch", _RAISE_EPOCH))[
-            "epoch"
-        ]
-        return epoch
 
 
 def _present(row: asyncpg.Record | None) -> asyncpg.Record:

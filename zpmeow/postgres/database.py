@@ -103,6 +103,11 @@ class Database:
         """Why the database does not answer, as far as calls have found out; None while it does."""
         return self._reachability.problem
 
+    @property
+    def is_down(self) -> bool:
+        """Whether nobody listens at its address: then nobody can change anything."""
+        return self._reachability.is_down
+
     def statistics(self) -> PoolStatistics:
         """Return how the connections of the requests are used."""
         return self._requests.pool.statistics()
@@ -178,13 +183,13 @@ class Database:
             if has_place:
                 lane.pool.give_back(connection, fit=fit)
         if failure.problem is not None:
-            self._note_failure(began, failure.problem)
+            self._note_failure(began, failure.problem, is_down=failure.is_down)
         elif fit:
             self._reachability.answered()
         return failure
 
-    def _note_failure(self, began: int, problem: str) -> None:
-        self._reachability.failed(began, problem)
+    def _note_failure(self, began: int, problem: str, *, is_down: bool) -> None:
+        self._reachability.failed(began, problem, is_down=is_down)
         if self._reachability.problem is not None:
             # A server that was cut off from us tells nobody. Each of its connections would cost a caller his deadline.
             self._requests.pool.drop_idle()

@@ -41,12 +41,14 @@ class QueryFailedError(Exception):
 class Failure:
     """What the caller is told, what the metrics are told, and what is wrong with the database itself, if anything.
 
-    `problem` is for operators: it may name hosts, users and databases, never values.
+    `problem` is for operators: it may name hosts, users and databases, never values. `is_down`: nobody listens there,
+    or a server that does not serve yet.
     """
 
     error: Exception
     outcome: QueryOutcome
     problem: str | None
+    is_down: bool = False
 
 
 _CONSTRAINT_CLASS = "23"
@@ -62,6 +64,7 @@ _PASSING_STATES = {
     "55P03",  # lock_not_available, by lock_timeout
 }
 _TIMEOUT_STATES = {"57014", "55P03", "25P03"}  # query_canceled: by statement_timeout, nobody else cancels
+_STARTING_STATE = "57P03"
 _GONE_STATES = {"57P01", "57P02", "57P03", "57P05"}  # shut down, crashed, starting up, idle too long
 
 
@@ -98,7 +101,8 @@ def _classify_client_error(error: Exception, *, connecting: bool) -> Failure:
     text = "the database refused the connection" if connecting else "the connection to the database broke off"
     match error:
         case OSError():
-            return _unreachable(text, _describe_os_error(error))
+            is_down = connecting and isinstance(error, (ConnectionRefusedError, FileNotFoundError))
+            return _unreachable(text, _describe_os_error(error), is_down=is_down)
         case asyncpg.ClientConfigurationError():
             text = "the database's address is not valid"
             return _unreachable(text, text)
@@ -114,7 +118,8 @@ def _classify_answer(error: asyncpg.PostgresError, *, connecting: bool) -> Failu
     state = error.sqlstate or "XX000"
     description = _describe_answer(error, state)
     if connecting or state[:2] == "08" or state in _GONE_STATES:
-        return _unreachable("the database does not accept connections now", description)
+        text = "the database does not accept connections now"
+        return _unreachable(text, description, is_down=connecting and state == _STARTING_STATE)
     # A migration changed a column under a transaction's prepared statement; asyncpg has dropped the statement by now.
     is_outdated = isinstance(error, asyncpg.InvalidCachedStatementError)
     if is_outdated or state in _PASSING_STATES or state[:2] in _PASSING_CLASSES:
@@ -125,8 +130,8 @@ def _classify_answer(error: asyncpg.PostgresError, *, connecting: bool) -> Failu
     return Failure(error=QueryFailedError(description), outcome=QueryOutcome.ERROR, problem=None)
 
 
-def _unreachable(text: str, problem: str) -> Failure:
-    return Failure(error=DatabaseUnavailable(text), outcome=QueryOutcome.ERROR, problem=problem)
+def _unreachable(text: str, problem: str, *, is_down: bool = False) -> Failure:
+    return Failure(error=DatabaseUnavailable(text), outcome=QueryOutcome.ERROR, problem=problem, is_down=is_down)
 
 
 def _describe_answer(error: asyncpg.PostgresError, state: str) -> str:

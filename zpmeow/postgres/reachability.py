@@ -15,11 +15,20 @@ class Reachability:
         self._observer = observer
         self._answers = 0
         self._problem: str | None = None
+        self._is_down = False
 
     @property
     def problem(self) -> str | None:
         """Why the database does not answer, for operators; None while it does."""
         return self._problem
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the problem is that nobody listens at the database's address, or a server that does not serve yet.
+
+        Then nobody else can change anything either, as far as this address is the database's only one.
+        """
+        return self._problem is not None and self._is_down
 
     def begin(self) -> int:
         """Note the beginning of a call; what it returns goes to `failed`."""
@@ -32,8 +41,11 @@ class Reachability:
             self._problem = None
             self._observer(DatabaseReachabilityChanged(None))
 
-    def failed(self, began: int, problem: str) -> None:
-        """Note that a call that began then had no answer."""
-        if self._answers == began and self._problem is None:
+    def failed(self, began: int, problem: str, *, is_down: bool = False) -> None:
+        """Note that a call that began then had no answer; `is_down` as the property."""
+        if self._answers != began:
+            return
+        self._is_down = is_down
+        if self._problem is None:
             self._problem = problem
             self._observer(DatabaseReachabilityChanged(problem))

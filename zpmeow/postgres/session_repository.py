@@ -155,6 +155,12 @@ class PostgresSessionRepository(SessionRepository):
         rows = await self._database.fetch("recent", statements.RECENT, limit)
         return [snapshot(row, Entity.STATUS, Entity.QR, Entity.CREDENTIAL) for row in rows]
 
+    async def find_many(self, session_ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
+        """Return all four records of those of the sessions that there are. Raises Unavailable."""
+        rows = await self._database.fetch("find_many", statements.FIND_MANY, list(session_ids))
+        found = [snapshot(row, Entity.STATUS, Entity.QR, Entity.CREDENTIAL) for row in rows]
+        return {one.session.id: one for one in found}
+
     async def _write(
         self, query: str, sql: dict[statements.ReferenceKind, str], reference: SessionReference, *arguments: object
     ) -> Row:

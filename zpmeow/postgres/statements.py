@@ -78,6 +78,10 @@ PUT_QR = _for_each_reference("put_qr")
 PUT_CREDENTIAL = _for_each_reference("put_credential")
 REMOVE_CREDENTIAL = _for_each_reference("remove_credential")
 RECENT = _load("recent")
+FIND_MANY = _load("find_many")
+READ_CHANGES = _load("read_changes")
+LOG_STATE = _load("log_state")
+PRUNE_CHANGES = _load("prune_changes")
 
 
 def _list(*, after: bool, by_status: bool) -> str:

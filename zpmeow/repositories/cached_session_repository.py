@@ -5,13 +5,12 @@
                           key, else the hint is dropped and the truth is asked, by one query
     write                 the truth first; then the changed records go to the cache, set-if-newer
 
-A write goes on when its caller goes away, so that no commit is left without its word to the cache. When
-the truth breaks off in a write, nobody knows whether it happened: `Reconciler` finds out.
+A write goes on when its caller goes away, so that this process never answers less than what it has committed. What
+becomes of a write in which the truth broke off, and of all other changes, the change feed and the relay tell.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 from uuid import UUID
 
 from typing_extensions import override
@@ -19,7 +18,6 @@ from typing_extensions import override
 from zpmeow.cache.policy import Answer, EntryKey, Loaded, Origin
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.api_key import same_secret
-from zpmeow.domain.errors import DatabaseUnavailable
 from zpmeow.domain.ports import Clock, NewSession, Page, Removal, SessionChanges, SessionRepository
 from zpmeow.domain.records import (
     Entity,
@@ -33,7 +31,7 @@ from zpmeow.domain.references import ById, ByKeyHash, ByName, SessionReference, 
 from zpmeow.domain.transitions import StatusChange
 from zpmeow.events import Observer, SessionRead
 from zpmeow.repositories.cache_policies import CachePolicies
-from zpmeow.repositories.reconciler import Reconciler
+from zpmeow.repositories.inspector import Inspector
 from zpmeow.repositories.reference_loads import Hinted, ReferenceLoads
 from zpmeow.repositories.session_entries import SessionEntries
 from zpmeow.repositories.uninterrupted import Uninterrupted
@@ -41,9 +39,8 @@ from zpmeow.repositories.uninterrupted import Uninterrupted
 ALL_ENTITIES = frozenset(Entity)
 _NEVER_AGAIN = 2**63 - 1  # Above every version: the id of a removed session is never used again.
 
-W = TypeVar("W")
-
 _SOURCES = {
+    Origin.LOCAL: ReadSource.LOCAL,
     Origin.TIER: ReadSource.REDIS,
     Origin.LOAD_AFTER_MISS: ReadSource.MISS,
     Origin.LOAD_AFTER_BYPASS: ReadSource.BYPASS,
@@ -56,16 +53,23 @@ class CachedSessionRepository(SessionRepository):
     """Reads through the cache, writes to the truth and on to the cache."""
 
     def __init__(
-        self, *, truth: SessionRepository, cache: TieredCache, policies: CachePolicies, clock: Clock, observer: Observer
+        self,
+        *,
+        truth: SessionRepository,
+        cache: TieredCache,
+        policies: CachePolicies,
+        clock: Clock,
+        inspector: Inspector,
+        observer: Observer,
     ) -> None:
-        """Stand before `truth`."""
+        """Stand before `truth`; show the hits to `inspector`."""
         self._truth = truth
         self._cache = cache
         self._policies = policies
         self._entries = SessionEntries(policies=policies, clock=clock)
+        self._inspector = inspector
         self._observer = observer
         self._writes = Uninterrupted()
-        self._reconciler = Reconciler(look=self._look_into, lost=cache.lose_track, observer=observer)
         self._loads = ReferenceLoads(
             truth=truth, cache=cache, policies=policies, entries=self._entries, observer=observer
         )
@@ -91,25 +95,11 @@ class CachedSessionRepository(SessionRepository):
 
     @override
     async def create(self, new: NewSession) -> Snapshot:
-        async def write() -> Snapshot:
-            created = await self._truth.create(new)
-            self._loads.forget()
-            await self._publish(created)
-            self._leave_hints(created.session)
-            return created
-
-        return await self._writes.run(write)
+        return await self._write(lambda: self._truth.create(new), names_it=True)
 
     @override
     async def update(self, reference: SessionReference, changes: SessionChanges) -> Snapshot:
-        async def write() -> Snapshot:
-            changed = await self._truth.update(reference, changes)
-            self._loads.forget()
-            await self._publish(changed)
-            self._leave_hints(changed.session)
-            return changed
-
-        return await self._write(reference, write)
+        return await self._write(lambda: self._truth.update(reference, changes), names_it=True)
 
     @override
     async def delete(self, reference: SessionReference) -> Removal:
@@ -120,25 +110,25 @@ class CachedSessionRepository(SessionRepository):
             )
             return removal
 
-        return await self._write(reference, write)
+        return await self._writes.run(write)
 
     @override
     async def change_status(
         self, reference: SessionReference, decide: Callable[[StatusRecord], StatusChange]
     ) -> Snapshot:
-        return await self._write_and_publish(reference, lambda: self._truth.change_status(reference, decide))
+        return await self._write(lambda: self._truth.change_status(reference, decide))
 
     @override
     async def put_qr(self, reference: SessionReference, code: str, lifetime_seconds: float) -> Snapshot:
-        return await self._write_and_publish(reference, lambda: self._truth.put_qr(reference, code, lifetime_seconds))
+        return await self._write(lambda: self._truth.put_qr(reference, code, lifetime_seconds))
 
     @override
     async def put_credential(self, reference: SessionReference, device_jid: str) -> Snapshot:
-        return await self._write_and_publish(reference, lambda: self._truth.put_credential(reference, device_jid))
+        return await self._write(lambda: self._truth.put_credential(reference, device_jid))
 
     @override
     async def remove_credential(self, reference: SessionReference) -> Snapshot:
-        return await self._write_and_publish(reference, lambda: self._truth.remove_credential(reference))
+        return await self._write(lambda: self._truth.remove_credential(reference))
 
     @override
     async def list_sessions(self, *, limit: int, cursor: UUID | None, status: SessionStatus | None) -> Page:
@@ -159,7 +149,7 @@ class CachedSessionRepository(SessionRepository):
             await self._cache.retire({keys[entity]: record.version for entity, record in found.records.items()})
             return found
         session_id = await self._guess_id(reference)
-        if session_id is not None and await self._find_in_truth(ById(session_id)) is None:
+        if session_id is not None and await self._truth.find(ById(session_id), ALL_ENTITIES) is None:
             await self._removed(session_id)
         return None
 
@@ -172,14 +162,14 @@ class CachedSessionRepository(SessionRepository):
             if not taken:
                 break
             sent += taken
-            self._leave_hints(snapshot.session)
+            self._leave_hint(ByName(snapshot.session.name), snapshot.session)
+            self._leave_hint(ByKeyHash(snapshot.session.key_hash), snapshot.session)
         return sent
 
     async def close(self, *, grace_seconds: float) -> None:
-        """Let writes and loads end; what is not reconciled by then makes the cache void."""
+        """Let writes and loads end."""
         await self._writes.close(grace_seconds=grace_seconds)
         await self._loads.close(grace_seconds=grace_seconds)
-        await self._reconciler.close()
 
     async def _find_by_id(self, session_id: UUID, wanted: frozenset[Entity], *, may_be_stale: bool) -> Snapshot | None:
         keys = self._entries.keys(session_id, wanted)
@@ -195,8 +185,13 @@ class CachedSessionRepository(SessionRepository):
         answers = await self._cache.get_or_load(list(entities), load, may_be_stale=stale_allowed)
         if len(answers) < len(keys):
             return None
+        for key, answer in answers.items():
+            if answer.origin is Origin.LOCAL or answer.origin is Origin.TIER:
+                self._inspector.consider(session_id, entities[key], answer.version)
         return Snapshot(
-            records={entity: answers[key].value for entity, key in keys.items()}, source=_worst(answers.values())
+            records={entity: answers[key].value for entity, key in keys.items()},
+            source=_worst(answers.values()),
+            notes=answers[keys[Entity.SESSION]].notes,
         )
 
     async def _find_by_hint(self, reference: Hinted, wanted: frozenset[Entity]) -> Snapshot | None:
@@ -210,70 +205,48 @@ class CachedSessionRepository(SessionRepository):
             if snapshot is not None and _leads_to(reference, snapshot.session):
                 return snapshot
         hint_key = self._policies.hint_key(reference)
-        hint = await self._cache.get_hint(hint_key)
+        hint = await self._cache.hints.get(hint_key)
+        if hint.leads_nowhere:
+            return None
         if hint.text is not None:
             hinted_id = parse_uuid(hint.text.decode("ascii", "replace"))
             if hinted_id is not None:
                 snapshot = await self._find_by_id(hinted_id, wanted, may_be_stale=by_name)
                 if snapshot is not None and _leads_to(reference, snapshot.session):
                     return snapshot
-            self._cache.discard_hint(hint_key, hint.text)
+            self._cache.hints.discard(hint_key, hint.text)
         return await self._loads.load(reference, wanted, bypassed=hint.bypassed)
 
-    async def _write_and_publish(
-        self, reference: SessionReference, write: Callable[[], Awaitable[Snapshot]]
-    ) -> Snapshot:
+    async def _write(self, write: Callable[[], Awaitable[Snapshot]], *, names_it: bool = False) -> Snapshot:
+        """Write, and let no read of this process be answered with less; `names_it`: name and key may be new."""
+
         async def write_and_publish() -> Snapshot:
+            mark = self._cache.begin_load()
             changed = await write()
-            await self._publish(changed)
+            if names_it:
+                self._take_over_names(changed.session)
+            await self._cache.publish(self._entries.values(changed), mark)
             return changed
 
-        return await self._write(reference, write_and_publish)
+        return await self._writes.run(write_and_publish)
 
-    async def _write(self, reference: SessionReference, write: Callable[[], Awaitable[W]]) -> W:
-        async def write_or_reconcile() -> W:
-            try:
-                return await write()
-            except DatabaseUnavailable:
-                self._reconciler.start(reference)
-                raise
-
-        return await self._writes.run(write_or_reconcile)
-
-    async def _publish(self, changed: Snapshot) -> None:
-        await self._cache.publish(self._entries.values(changed))
+    def _take_over_names(self, session: SessionRecord) -> None:
+        for reference in (ByName(session.name), ByKeyHash(session.key_hash)):
+            self._cache.changed(self._policies.hint_key(reference).text, session.version)
+            self._leave_hint(reference, session)
 
     async def _removed(self, session_id: UUID) -> None:
         await self._cache.remove(list(self._entries.keys(session_id, ALL_ENTITIES).values()), _NEVER_AGAIN)
-
-    async def _find_in_truth(self, reference: SessionReference) -> Snapshot | None:
-        return await self._truth.find(reference, ALL_ENTITIES)
-
-    async def _look_into(self, reference: SessionReference) -> None:
-        """Let the cache take over what became of a session. Raises Unavailable.
-
-        By name or key it may be gone, or be called otherwise by now: then its id is told by nobody, or by a
-        hint that may be wrong, and the cache has lost track of it.
-        """
-        found = await self._find_in_truth(reference)
-        if found is not None:
-            await self._publish(found)
-        elif isinstance(reference, ById):
-            await self._removed(reference.id)
-        else:
-            self._cache.lose_track()
 
     async def _guess_id(self, reference: SessionReference) -> UUID | None:
         """Return the id, or the one that a hint says, or None."""
         if isinstance(reference, ById):
             return reference.id
-        hint = await self._cache.get_hint(self._policies.hint_key(reference))
+        hint = await self._cache.hints.get(self._policies.hint_key(reference))
         return None if hint.text is None else parse_uuid(hint.text.decode("ascii", "replace"))
 
-    def _leave_hints(self, session: SessionRecord) -> None:
-        text = str(session.id).encode()
-        self._cache.put_hint(self._policies.hint_key(ByName(session.name)), text)
-        self._cache.put_hint(self._policies.hint_key(ByKeyHash(session.key_hash)), text)
+    def _leave_hint(self, reference: Hinted, session: SessionRecord) -> None:
+        self._cache.hints.put(self._policies.hint_key(reference), str(session.id).encode())
 
 
 def _leads_to(reference: Hinted, session: SessionRecord) -> bool:

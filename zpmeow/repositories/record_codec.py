@@ -128,6 +128,35 @@ def decode_credential(data: bytes) -> CredentialRecord:
     )
 
 
+# Bytes that a record's objects take (sys.getsizeof, all of them), without the texts whose length differs.
+_SESSION_BYTES = 900
+_SMALL_RECORD_BYTES = 500
+
+
+def weigh_session(record: SessionRecord) -> int:
+    """Estimate the memory that the record takes."""
+    webhook = record.webhook
+    texts = len(record.name) + len(record.proxy_url or "")
+    if webhook is not None:
+        texts += len(webhook.url) + sum(60 + len(event) for event in webhook.events)
+    return _SESSION_BYTES + texts
+
+
+def weigh_status(record: StatusRecord) -> int:
+    """Estimate the memory that the record takes."""
+    return _SMALL_RECORD_BYTES + len(record.reason or "")
+
+
+def weigh_qr(record: QrRecord) -> int:
+    """Estimate the memory that the record takes."""
+    return _SMALL_RECORD_BYTES + len(record.code or "")
+
+
+def weigh_credential(record: CredentialRecord) -> int:
+    """Estimate the memory that the record takes."""
+    return _SMALL_RECORD_BYTES + len(record.device_jid or "")
+
+
 @lru_cache(maxsize=4096)  # The three records of one answer hold the same id.
 def _read_uuid(text: str) -> UUID:
     return UUID(text)

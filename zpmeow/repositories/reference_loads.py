@@ -1,12 +1,15 @@
 """Loads by name or key, for which there was no hint or a wrong one: one query, one load at a time for each.
 
 Joining a load under way must not mean reading the past. One that brings an outdated record is repeated, as
-everywhere; one that brings nothing has no version to tell that by, so a write that makes or renames a session
-lets nobody join the loads that began before it (`forget`).
+everywhere; one that brings nothing is repeated if somebody made, renamed or removed a session under that name or key
+since it began.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from zpmeow.cache.loads import MAX_LOADS
+from zpmeow.cache.policy import LoadMark
 from zpmeow.cache.single_flight import SingleFlight
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.ports import SessionReader
@@ -16,9 +19,16 @@ from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, Observer
 from zpmeow.repositories.cache_policies import CachePolicies
 from zpmeow.repositories.session_entries import SessionEntries
 
-_MAX_LOADS = 3  # A load older than a change known here is repeated; the second begins after that change.
-
 Hinted = ByName | ByKeyHash
+Flight = tuple[Hinted, frozenset[Entity]]
+
+
+@dataclass(slots=True, frozen=True)
+class _Flown:
+    """What a load brought, and when it began."""
+
+    found: Snapshot | None
+    mark: LoadMark
 
 
 class ReferenceLoads:
@@ -39,8 +49,9 @@ class ReferenceLoads:
         self._policies = policies
         self._entries = entries
         self._observer = observer
-        self._flights: SingleFlight[tuple[Hinted, frozenset[Entity]], Snapshot] = SingleFlight(
-            on_coalesced=lambda load: observer(LoadCoalesced(policies.hint_key(load[0]).policy.entity))
+        self._flights: SingleFlight[Flight, _Flown] = SingleFlight(
+            on_coalesced=lambda load: observer(LoadCoalesced(policies.hint_key(load[0]).policy.entity)),
+            join_seconds=cache.join_seconds,
         )
 
     async def load(self, reference: Hinted, wanted: frozenset[Entity], *, bypassed: bool) -> Snapshot | None:
@@ -52,21 +63,28 @@ class ReferenceLoads:
             reference = ByKeyHash(reference.key_hash)
         flight = (reference, wanted)
 
-        async def load(_flights: Sequence[object]) -> Mapping[tuple[Hinted, frozenset[Entity]], Snapshot]:
-            found = await self._load_and_fill(reference, wanted, bypassed=bypassed)
-            return {} if found is None else {flight: found}
+        async def load(_flights: Sequence[Flight]) -> Mapping[Flight, _Flown]:
+            return {flight: await self._load_and_keep(reference, wanted, bypassed=bypassed)}
 
-        found = None
-        for _ in range(_MAX_LOADS):
-            found = (await self._flights.load([flight], load)).get(flight)
-            if found is None:
-                return None
-            if not self._entries.outdated(found, self._cache.knows_newer):
+        flown = (await self._flights.load([flight], load))[flight]
+        for _ in range(MAX_LOADS - 1):
+            if not self._is_outdated(reference, flown):
                 break
-        assert found is not None
-        return Snapshot(records=found.records, source=ReadSource.BYPASS if bypassed else ReadSource.MISS)
+            flown = (await self._flights.load([flight], load))[flight]
+        if flown.found is None:
+            return None
+        return Snapshot(records=flown.found.records, source=ReadSource.BYPASS if bypassed else ReadSource.MISS)
 
-    async def _load_and_fill(self, reference: Hinted, wanted: frozenset[Entity], *, bypassed: bool) -> Snapshot | None:
+    async def close(self, *, grace_seconds: float) -> None:
+        """Let loads end."""
+        await self._flights.close(grace_seconds=grace_seconds)
+
+    def _is_outdated(self, reference: Hinted, flown: _Flown) -> bool:
+        if flown.found is None:
+            return self._cache.hints.changed_since(self._policies.hint_key(reference), flown.mark)
+        return self._entries.outdated(flown.found, self._cache.knows_newer)
+
+    async def _load_and_keep(self, reference: Hinted, wanted: frozenset[Entity], *, bypassed: bool) -> _Flown:
         mark = self._cache.begin_load()
         try:
             found = await self._truth.find(reference, wanted)
@@ -74,18 +92,15 @@ class ReferenceLoads:
             self._report_loads(wanted, LoadOutcome.ERROR)
             raise
         self._report_loads(wanted, LoadOutcome.ABSENT if found is None else LoadOutcome.FOUND)
-        if found is not None and not bypassed:
+        hint_key = self._policies.hint_key(reference)
+        if found is None:
+            self._cache.hints.deny(hint_key, mark)
+        elif bypassed:
+            self._cache.keep(self._entries.values(found), mark)
+        else:
             self._cache.fill(self._entries.values(found), mark)
-            self._cache.put_hint(self._policies.hint_key(reference), str(found.session.id).encode())
-        return found
-
-    def forget(self) -> None:
-        """Let nobody join the loads under way any more."""
-        self._flights.forget()
-
-    async def close(self, *, grace_seconds: float) -> None:
-        """Let loads end."""
-        await self._flights.close(grace_seconds=grace_seconds)
+            self._cache.hints.put(hint_key, str(found.session.id).encode())
+        return _Flown(found, mark)
 
     def _report_loads(self, entities: frozenset[Entity], outcome: LoadOutcome) -> None:
         for entity in entities:

@@ -14,7 +14,11 @@ from zpmeow.services.system_state import SystemState
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class CacheFacts:
-    """What the cache says of itself. `keys` and `version` are None while Redis does not answer."""
+    """What the cache says of itself. `keys` and `version` are None while Redis does not answer.
+
+    `lag_seconds`: how old the position is that Redis was last seen with; None: it has none. `lag_changes`: changes that
+    were told of since. `local_…`: the tier inside the process.
+    """
 
     connected: bool
     keys: int | None
@@ -22,6 +26,12 @@ class CacheFacts:
     circuit: str
     trusted: bool
     problem: str | None
+    lag_seconds: float | None = None
+    lag_changes: int = 0
+    feed_is_live: bool = False
+    leads_relay: bool = False
+    local_entries: int = 0
+    local_bytes: int = 0
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -99,6 +109,12 @@ class CacheControl:
             mode=self._watch.mode,
             cache_trusted=cache.trusted,
             cache_problem=cache.problem,
+            lag_seconds=cache.lag_seconds,
+            lag_changes=cache.lag_changes,
+            feed_is_live=cache.feed_is_live,
+            leads_relay=cache.leads_relay,
+            local_entries=cache.local_entries,
+            local_bytes=cache.local_bytes,
             database_problem=await self._database.problem(),
             pool_size=pool.size,
             pool_idle=pool.idle,
@@ -107,13 +123,7 @@ class CacheControl:
         )
 
     async def set_mode(self, mode: CacheMode) -> None:
-        """Switch the mode: here at once, in every process within 1 s, and after restarts.
-
-        Leaving BYPASS begins a new epoch: nobody told the cache of what changed meanwhile, and a process
-        that would have may have ended.
-        """
-        if mode is CacheMode.NORMAL and (await self._store.read()).mode == CacheMode.BYPASS:
-            await self._store.raise_epoch()
+        """Switch the mode: here at once, in every process within 1 s, and after restarts."""
         await self._store.set_mode(mode)
         await self._watch.refresh()
 

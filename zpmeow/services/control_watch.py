@@ -1,7 +1,7 @@
 """Keeps this process in step with the settings that all processes share: cache mode, epoch, the time.
 
-One small query every half second. While the database is away, the last known state holds. A cache that
-has lost track of its own changes gets a new epoch, which makes everything in it void.
+One small query every half second, and one at once when the change feed tells of a change. While the database is
+away, the last known state holds.
 """
 
 import asyncio
@@ -32,16 +32,15 @@ class ControlWatch:
         *,
         store: ControlStore,
         followers: Sequence[Follower],
-        needs_new_epoch: Callable[[], bool],
         observer: Observer,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Read from the store; tell each follower every time; raise the epoch when that is needed."""
+        """Read from the store; tell each follower every time."""
         self._store = store
         self._followers = followers
-        self._needs_new_epoch = needs_new_epoch
         self._observer = observer
         self._sleep = sleep
+        self._woken = asyncio.Event()
         self._mode = "normal"
 
     @property
@@ -60,13 +59,25 @@ class ControlWatch:
             self._mode = state.mode
             self._observer(CacheModeChanged(state.mode))
 
+    def look_now(self) -> None:
+        """Read soon: somebody has changed something."""
+        self._woken.set()
+
+    async def _rest(self) -> None:
+        self._woken.clear()
+        waiting = asyncio.ensure_future(self._woken.wait())
+        resting = asyncio.ensure_future(self._sleep(_PERIOD_SECONDS))
+        try:
+            await asyncio.wait([waiting, resting], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            resting.cancel()
+
     async def run(self) -> None:
         """Read for ever."""
         while True:
-            await self._sleep(_PERIOD_SECONDS)
+            await self._rest()
             try:
-                if self._needs_new_epoch():
-                    await self._store.raise_epoch()
                 await self.refresh()
             except Unavailable:
                 continue  # The database's own observers tell of it; here the last known state holds.

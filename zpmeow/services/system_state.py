@@ -10,7 +10,7 @@ class SystemState:
     `cache_keys` and `cache_version` are None while Redis does not answer. `circuit` is the breaker's
     state (closed, open, half_open), `mode` the operator's choice (normal, bypass). The problems say in
     a few words what is wrong, None if nothing is. The pool numbers are database connections; waiting
-    are callers.
+    are callers. `lag_…`, `local_…` and `leads_relay` as in `CacheFacts`.
     """
 
     cache_enabled: bool
@@ -22,6 +22,12 @@ class SystemState:
     cache_trusted: bool
     cache_problem: str | None
     database_problem: str | None
+    lag_seconds: float | None
+    lag_changes: int
+    feed_is_live: bool
+    leads_relay: bool
+    local_entries: int
+    local_bytes: int
     pool_size: int
     pool_idle: int
     pool_in_use: int

@@ -124,6 +124,11 @@ class DatabaseSettings(_Group):
     """Limit for one query, waiting for a connection included. At most a minute: what the cache remembers of
     changes (floors, fences) must outlive every load."""
 
+    change_log_retention_seconds: Annotated[float, duration("1m", "168h")] = Field(
+        default=3600.0, validation_alias="CHANGE_LOG_RETENTION"
+    )
+    """How long lines of the change log are kept. A Redis that was away for longer comes back empty."""
+
     @property
     def url(self) -> str | None:
         """The configured database, secrets included; None: nothing is configured."""
@@ -204,6 +209,11 @@ class CacheSettings(_Group):
         default=5.0, validation_alias="CACHE_LOCAL_TTL"
     )
     """How long the tier inside the process keeps an entry; 0 turns it off."""
+
+    inspect_one_in: Annotated[int, whole_number(0, 1_000_000_000)] = Field(
+        default=1000, validation_alias="CACHE_INSPECT_ONE_IN"
+    )
+    """Every so-manieth hit is compared with the database, ten a second at most; 0: none."""
 
     stale_if_error: YesOrNo = Field(default=True, validation_alias="CACHE_STALE_IF_ERROR")
     """With the database away, sessions and statuses past their lifetime may be served, marked as stale."""

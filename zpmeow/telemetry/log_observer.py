@@ -11,10 +11,15 @@ from zpmeow.events import (
     CacheModeChanged,
     CacheOperated,
     CircuitChanged,
+    ConsistencyChecked,
     CorruptEntryFound,
     DatabaseReachabilityChanged,
+    EpochBegun,
     Event,
+    EvictionPolicyFound,
+    FeedChanged,
     InvalidationSent,
+    LeadChanged,
     LoadCoalesced,
     LoadFinished,
     QueryFinished,
@@ -22,6 +27,7 @@ from zpmeow.events import (
     RequestFinished,
     RequestStarted,
     SessionRead,
+    TrustChanged,
 )
 from zpmeow.telemetry.logs import Logs
 
@@ -38,6 +44,7 @@ class LogObserver:
         self._repository = logs.logger("cached-repo")
         self._cache = logs.logger("cache")
         self._breaker = logs.logger("cache-breaker")
+        self._coherence = logs.logger("coherence")
         self._database = logs.logger("database")
         self._http = logs.logger("http")
         self._background = logs.logger("background")
@@ -62,6 +69,13 @@ class LogObserver:
                 self._tell_circuit(event)
             case CacheModeChanged():
                 self._tell_mode(event)
+            case FeedChanged() | LeadChanged() | EpochBegun() | TrustChanged() | ConsistencyChecked():
+                self._tell_coherence(event)
+            case EvictionPolicyFound():
+                self._cache.warning(
+                    "Redis' maxmemory-policy is %s, which may evict what keeps old values out; set volatile-ttl",
+                    event.policy,
+                )
             case DatabaseReachabilityChanged():
                 self._tell_database(event)
             case RequestCrashed():
@@ -105,6 +119,38 @@ class LogObserver:
 
     def _tell_mode(self, event: CacheModeChanged) -> None:
         self._cache.info("Cache mode is %s", event.mode)
+
+    def _tell_coherence(
+        self, event: FeedChanged | LeadChanged | EpochBegun | TrustChanged | ConsistencyChecked
+    ) -> None:
+        logger = self._coherence
+        match event:
+            case FeedChanged(live=True):
+                logger.info("Change feed is open")
+            case FeedChanged(reason=reason):
+                logger.warning("Change feed broke off: %s; the database answers until it is open again", reason)
+            case LeadChanged(leads=True):
+                logger.info("This process brings the change log to Redis")
+            case LeadChanged(reason=reason):
+                logger.info("This process no longer brings the change log to Redis: %s", reason)
+            case EpochBegun(reason=reason):
+                logger.warning("Everything cached is void from now on: %s", reason)
+            case TrustChanged(reason=None):
+                logger.info("Redis is believed")
+            case TrustChanged(reason=reason):
+                logger.info("Redis is not believed: %s", reason)
+            case ConsistencyChecked(outcome="match"):
+                pass
+            case ConsistencyChecked():
+                logger.error(
+                    "An old answer was given from the cache",
+                    outcome=event.outcome,
+                    key=event.key,
+                    cached_version=event.cached_version,
+                    true_version=event.true_version,
+                )
+            case _:
+                assert_never(event)
 
     def _tell_database(self, event: DatabaseReachabilityChanged) -> None:
         if event.problem is None:

@@ -27,10 +27,15 @@ from zpmeow.events import (
     CacheModeChanged,
     CacheOperated,
     CircuitChanged,
+    ConsistencyChecked,
     CorruptEntryFound,
     DatabaseReachabilityChanged,
+    EpochBegun,
     Event,
+    EvictionPolicyFound,
+    FeedChanged,
     InvalidationSent,
+    LeadChanged,
     LoadCoalesced,
     LoadFinished,
     LoadOutcome,
@@ -40,6 +45,8 @@ from zpmeow.events import (
     RequestFinished,
     RequestStarted,
     SessionRead,
+    Tier,
+    TrustChanged,
 )
 from zpmeow.services.system_state import SystemState
 from zpmeow.telemetry.summary import Numbers, hit_ratio, summarize
@@ -50,15 +57,18 @@ OTHER: Final = "other"
 _MAX_HTTP_SERIES: Final = 1000  # Arbitrary, far above routes times statuses: a guard, should a path pass for a route.
 
 _LOOKED_UP: Final = (*(entity.value for entity in Entity), "name", "key")
-_TIERS: Final = ("redis",)
-_OPERATIONS: Final = ("get", "put", "delete", "ping", "info")
+_TIERS: Final = tuple(tier.value for tier in Tier)
+_OPERATIONS: Final = ("get", "put", "delete", "ping", "info", "apply")
+_SOURCES: Final = ("write", "relay", "feed", "operator")
+_SENT: Final = ("applied", "superseded", "refused", "failed")
+_CHECKED: Final = ("match", "stale", "missing")
 _CIRCUIT_STATES: Final = ("closed", "open", "half_open")
 _MODES: Final = ("normal", "bypass")
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _QUERIES: Final = (
-    *("find", "list", "recent", "create", "update", "delete", "change_status"),
+    *("find", "find_many", "list", "recent", "create", "update", "delete", "change_status"),
     *("put_qr", "put_credential", "remove_credential"),
-    *("control_read", "control_set_mode", "control_raise_epoch", "ping", "schema_check"),
+    *("control_read", "control_set_mode", "control_restore", "prune_changes", "ping", "schema_check"),
 )
 _BOUND_TEXTS: Final = {bound: str(bound) for bound in BOUNDS_SECONDS} | {math.inf: "+Inf"}
 _HTTP_STATUSES: Final = frozenset(str(status.value) for status in HTTPStatus)
@@ -101,7 +111,7 @@ class Metrics(Collector):
             "zpmeow_cache_operation_duration_seconds",
             "Time of one call to a tier, failed ones included. Near CACHE_TIMEOUT: Redis is slow or far away.",
             ("tier", "operation"),
-            product(_TIERS, _OPERATIONS),
+            product((Tier.REDIS.value,), _OPERATIONS),
         )
         self._transitions = self._counter(
             "zpmeow_breaker_transitions_total",
@@ -125,9 +135,21 @@ class Metrics(Collector):
         )
         self._invalidations = self._counter(
             "zpmeow_invalidations_total",
-            "Committed changes sent to the cache. Rising failed: Redis was not reached; look at the breaker.",
+            "Committed changes taken over by the cache. Rising failed: Redis was not reached; the relay follows up.",
             ("source", "outcome"),
-            product(("write", "retry", "operator"), ("applied", "superseded", "failed")),
+            product(_SOURCES, _SENT),
+        )
+        self._checks = self._counter(
+            "zpmeow_consistency_checks_total",
+            "Hits held against the database. Any stale: an old answer was given; read the log, then set bypass.",
+            ("entity", "outcome"),
+            product((entity.value for entity in Entity), _CHECKED),
+        )
+        self._epochs = self._counter(
+            "zpmeow_cache_epochs_total",
+            "How often this process made everything cached void. The log says why each time.",
+            (),
+            [()],
         )
 
     def _make_database_metrics(self) -> None:
@@ -189,7 +211,11 @@ class Metrics(Collector):
             case LoadCoalesced():
                 self._coalesced[event.entity,] += 1
             case InvalidationSent():
-                self._invalidations[event.source, event.outcome] += 1
+                self._invalidations[event.source, event.outcome] += event.count
+            case ConsistencyChecked():
+                self._checks[event.entity, event.outcome] += 1
+            case EpochBegun():
+                self._epochs[()] += 1
             case CircuitChanged():
                 self._transitions[event.previous, event.current] += 1
             case RequestCrashed():
@@ -197,6 +223,8 @@ class Metrics(Collector):
             case BackgroundTaskCrashed():
                 self._crashes["background_task",] += 1
             case CorruptEntryFound() | CacheModeChanged() | DatabaseReachabilityChanged():
+                pass  # As above.
+            case FeedChanged() | LeadChanged() | TrustChanged() | EvictionPolicyFound():
                 pass  # As above.
             case _:
                 assert_never(event)
@@ -214,6 +242,7 @@ class Metrics(Collector):
             loads=self._loads,
             loads_coalesced=self._coalesced,
             invalidations=self._invalidations,
+            consistency_checks=self._checks,
             breaker_transitions=self._transitions,
             queries_failed=self._query_failures,
             cache_get_buckets=self._operations.merged(having="get"),
@@ -241,7 +270,7 @@ class Metrics(Collector):
         )
         yield _gauge(
             "zpmeow_cache_hit_ratio",
-            "Hits among hits and misses since the start. Low for long: lifetimes or evictions.",
+            "Share of look-ups that a tier answered since the start. Low for long: lifetimes or evictions.",
             hit_ratio(self._lookups),
         )
         if self._state is not None:
@@ -283,6 +312,32 @@ def _cache_gauges(state: SystemState) -> Iterator[Metric]:
         "zpmeow_cache_trusted",
         "1 while reads may be answered from Redis. At 0 the database bears all of them.",
         state.cache_trusted,
+    )
+    yield _gauge(
+        "zpmeow_coherence_lag_seconds",
+        "How old the position is that Redis was last seen with, NaN without one. Above 20 Redis is not believed.",
+        math.nan if state.lag_seconds is None else state.lag_seconds,
+    )
+    yield _gauge(
+        "zpmeow_coherence_lag_changes",
+        "Committed changes since that position. Rising: the relay does not get on; is Redis away, does anybody lead?",
+        state.lag_changes,
+    )
+    yield _gauge(
+        "zpmeow_change_feed_live",
+        "1 while this process hears of every change. At 0 it answers from the database alone.",
+        state.feed_is_live,
+    )
+    yield _gauge(
+        "zpmeow_relay_leading",
+        "1 in the one process that brings the change log to Redis. Nowhere 1 for long: nothing cached is believed.",
+        state.leads_relay,
+    )
+    yield _gauge("zpmeow_cache_local_entries", "Entries in the tier inside the process.", state.local_entries)
+    yield _gauge(
+        "zpmeow_cache_local_bytes",
+        "Bytes that they take. At CACHE_LOCAL_MAX_BYTES with a low local hit rate: raise it.",
+        state.local_bytes,
     )
     yield _labelled_gauge(
         "zpmeow_breaker_state",

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from zpmeow.events import LookupOutcome
+from zpmeow.events import LookupOutcome, Tier
 from zpmeow.services.system_state import SystemState
 from zpmeow.telemetry.tallies import Buckets, Counts
 
@@ -16,6 +16,7 @@ class Numbers:
     loads: Counts
     loads_coalesced: Counts
     invalidations: Counts
+    consistency_checks: Counts
     breaker_transitions: Counts
     queries_failed: Counts
     cache_get_buckets: Buckets
@@ -35,7 +36,18 @@ def summarize(state: SystemState, numbers: Numbers) -> dict[str, object]:
             "mode": state.mode,
             "trusted": state.cache_trusted,
             "problem": state.cache_problem,
-            "local": {"enabled": False},
+            "local": {
+                "entries": state.local_entries,
+                "bytes": state.local_bytes,
+                "hit_rate": tier_hit_ratio(numbers.lookups, Tier.LOCAL),
+            },
+            "coherence": {
+                "feed": "live" if state.feed_is_live else "silent",
+                "leads_relay": state.leads_relay,
+                "lag_seconds": None if state.lag_seconds is None else round(state.lag_seconds, 3),
+                "lag_changes": state.lag_changes,
+                "checks": _nested(numbers.consistency_checks),
+            },
             "latency_ms": _latency(numbers.cache_get_buckets),
             "lookups": _by_tier_and_entity(numbers.lookups),
             "loads": _nested(numbers.loads),
@@ -62,12 +74,25 @@ def summarize(state: SystemState, numbers: Numbers) -> dict[str, object]:
 
 
 def hit_ratio(lookups: Counts) -> float:
-    """Return hits / (hits + misses), 4 digits; 0.0 when there were none.
+    """Return the share of look-ups that a tier answered, 4 digits; 0.0 when there were none.
 
-    Bypassed, timed out, failed, corrupt and stale look-ups are neither.
+    A miss of the local tier is none: Redis is asked next. Bypassed, timed out, failed, corrupt and stale look-ups are
+    neither hits nor misses.
     """
-    hits = sum(count for labels, count in lookups.items() if labels[-1] == LookupOutcome.HIT)
-    misses = sum(count for labels, count in lookups.items() if labels[-1] == LookupOutcome.MISS)
+    hits = _count(lookups, LookupOutcome.HIT, *Tier)
+    return _ratio(hits, _count(lookups, LookupOutcome.MISS, Tier.REDIS))
+
+
+def tier_hit_ratio(lookups: Counts, tier: Tier) -> float:
+    """Return hits / (hits + misses) of one tier, 4 digits; 0.0 when there were none."""
+    return _ratio(_count(lookups, LookupOutcome.HIT, tier), _count(lookups, LookupOutcome.MISS, tier))
+
+
+def _count(lookups: Counts, outcome: LookupOutcome, *tiers: Tier) -> int:
+    return sum(count for (_, tier, found), count in lookups.items() if found == outcome and tier in tiers)
+
+
+def _ratio(hits: int, misses: int) -> float:
     return round(hits / (hits + misses), 4) if hits + misses else 0.0
 
 

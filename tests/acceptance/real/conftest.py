@@ -15,12 +15,15 @@ MakeCaller = Callable[[Service], Caller]
 
 @pytest.fixture
 def new_service() -> Iterator[MakeService]:
-    """Make services that are not started yet, with an operator's and an engine's key unless told otherwise."""
+    """Make services that are not started yet, with an operator's and an engine's key unless told otherwise.
+
+    Without the tier inside the process, unless a test wants it: what most of them ask is what Redis says.
+    """
     services: list[Service] = []
 
     def make(**settings: str) -> Service:
         port = settings.pop("SERVER_PORT", None)
-        keys = {"GLOBAL_API_KEY": OPERATOR_KEY, "ENGINE_API_KEY": ENGINE_KEY}
+        keys = {"GLOBAL_API_KEY": OPERATOR_KEY, "ENGINE_API_KEY": ENGINE_KEY, "CACHE_LOCAL_MAX_BYTES": "0"}
         environment = {name: value for name, value in {**keys, **settings}.items() if value}
         services.append(Service(environment=environment, port=None if port is None else int(port)))
         return services[-1]

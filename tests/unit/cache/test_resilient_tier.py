@@ -338,7 +338,7 @@ async def test_call_is_busy_when_it_waited_for_its_turn_until_the_deadline() -> 
 
 async def test_call_times_out_when_it_got_its_turn_early() -> None:
     """A call that could talk for most of its time was not answered, by the tier's fault."""
-    stage = Stage(inner=QueueingTier(talks_after_seconds=0.0), timeout_seconds=0.05)
+    stage = Stage(inner=QueueingTier(talks_after_seconds=0.0), timeout_seconds=0.25)
 
     for _ in range(THRESHOLD):
         with pytest.raises(CacheTimeout):
@@ -443,3 +443,18 @@ async def test_breaker_opens_when_the_first_call_of_each_request_leaves_no_time_
             break
 
     assert stage.breaker.state is CircuitState.OPEN
+
+
+async def test_waiting_for_normal_ends_when_the_operator_allows_calls() -> None:
+    """At once in the normal mode; in a bypass not before it is over."""
+    stage = Stage()
+    await stage.tier.wait_until_normal()
+    stage.tier.set_mode(CacheMode.BYPASS)
+    waiting = asyncio.create_task(stage.tier.wait_until_normal())
+    await asyncio.sleep(0)
+    before = waiting.done()
+
+    stage.tier.set_mode(CacheMode.NORMAL)
+    await waiting
+
+    assert not before

@@ -1,6 +1,7 @@
 """Single flight: one load per key, whoever waits, whoever goes away."""
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -43,7 +44,9 @@ def flights(coalesced: list[str]) -> SingleFlight[str, str]:
     return SingleFlight(on_coalesced=coalesced.append)
 
 
-async def test_thousand_callers_cause_one_load(flights: SingleFlight[str, str], coalesced: list[str]) -> None:
+async def test_source_is_asked_once_when_a_thousand_callers_want_one_key(
+    flights: SingleFlight[str, str], coalesced: list[str]
+) -> None:
     """However many ask for a key at once, the source is asked once."""
     truth = Truth()
     callers = [asyncio.create_task(flights.load(["a"], truth.load)) for _ in range(1000)]
@@ -57,7 +60,7 @@ async def test_thousand_callers_cause_one_load(flights: SingleFlight[str, str], 
     assert len(coalesced) == 999
 
 
-async def test_overlapping_keys_join_what_is_under_way(flights: SingleFlight[str, str]) -> None:
+async def test_caller_joins_what_is_under_way_when_keys_overlap(flights: SingleFlight[str, str]) -> None:
     """A caller of several keys loads only those that nobody is loading."""
     truth = Truth()
     first = asyncio.create_task(flights.load(["a", "b"], truth.load))
@@ -89,7 +92,7 @@ async def test_load_goes_on_when_its_first_caller_is_cancelled(flights: SingleFl
     assert truth.asked == [["a"]]
 
 
-async def test_failure_reaches_every_caller_and_is_forgotten(flights: SingleFlight[str, str]) -> None:
+async def test_failure_reaches_every_caller_and_is_forgotten_when_a_load_fails(flights: SingleFlight[str, str]) -> None:
     """All waiters get the error; the next caller loads anew."""
     truth = Truth()
     truth.error = ConnectionError("away")
@@ -121,9 +124,114 @@ async def test_failure_is_quiet_when_every_caller_has_gone(flights: SingleFlight
     assert flights.in_flight == 0
 
 
-async def test_absent_key_is_missing_in_the_answer(flights: SingleFlight[str, str]) -> None:
+async def test_key_is_missing_in_the_answer_when_it_does_not_exist(flights: SingleFlight[str, str]) -> None:
     """What does not exist is left out, not None."""
     truth = Truth()
     truth.release.set()
 
     assert await flights.load(["a", "absent"], truth.load) == {"a": "A"}
+
+
+class LoopTime:
+    """The time of the running loop, moved by hand; timers do not matter here."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Take the loop's place at telling the time."""
+        self.now = 1_000.0
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now)
+
+
+@pytest.mark.parametrize(
+    ("join_seconds", "age_seconds", "load_count"), [(1.0, 1.0, 1), (1.0, 1.001, 2), (math.inf, 1e6, 1), (0.0, 0.001, 2)]
+)
+async def test_load_is_not_joined_when_it_is_older_than_allowed(
+    coalesced: list[str], monkeypatch: pytest.MonkeyPatch, join_seconds: float, age_seconds: float, load_count: int
+) -> None:
+    """What an old load will bring is as old as its beginning; a caller that comes too late for it asks anew."""
+    flights = SingleFlight[str, str](on_coalesced=coalesced.append, join_seconds=lambda: join_seconds)
+    time = LoopTime(monkeypatch)
+    truth = Truth()
+    first = asyncio.create_task(flights.load(["a"], truth.load))
+    await _settle()
+    time.now += age_seconds
+    second = asyncio.create_task(flights.load(["a"], truth.load))
+    await _settle()
+
+    truth.release.set()
+
+    assert (await first, await second) == ({"a": "A"}, {"a": "A"})
+    assert truth.asked == [["a"]] * load_count
+
+
+async def test_new_load_is_joined_when_an_old_one_is_still_under_way(
+    coalesced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one ends without taking the new one's place away."""
+    flights = SingleFlight[str, str](on_coalesced=coalesced.append, join_seconds=lambda: 1.0)
+    time = LoopTime(monkeypatch)
+    old, new = Truth(), Truth()
+    first = asyncio.create_task(flights.load(["a"], old.load))
+    await _settle()
+    time.now += 2
+    second = asyncio.create_task(flights.load(["a"], new.load))
+    await _settle()
+
+    old.release.set()
+    await first
+    third = asyncio.create_task(flights.load(["a"], new.load))
+    await _settle()
+    new.release.set()
+
+    assert (await second, await third) == ({"a": "A"}, {"a": "A"})
+    assert (old.asked, new.asked) == ([["a"]], [["a"]])
+
+
+async def test_load_is_not_joined_when_it_was_forgotten(flights: SingleFlight[str, str]) -> None:
+    """After `forget` a caller asks anew; those who wait already are still answered."""
+    truth = Truth()
+    first = asyncio.create_task(flights.load(["a"], truth.load))
+    await _settle()
+
+    flights.forget()
+    second = asyncio.create_task(flights.load(["a"], truth.load))
+    await _settle()
+    truth.release.set()
+
+    assert (await first, await second) == ({"a": "A"}, {"a": "A"})
+    assert truth.asked == [["a"], ["a"]]
+
+
+async def test_nobody_is_harmed_when_half_of_the_callers_are_cancelled(flights: SingleFlight[str, str]) -> None:
+    """Those who stay get their answer from the one load; those who go are gone at once."""
+    truth = Truth()
+    callers = [asyncio.create_task(flights.load(["a"], truth.load)) for _ in range(100)]
+    await _settle()
+
+    for caller in callers[::2]:
+        caller.cancel()
+    await _settle()
+    gone = [caller.cancelled() for caller in callers[::2]]
+    truth.release.set()
+    stayed = await asyncio.gather(*callers[1::2])
+
+    assert gone == [True] * 50
+    assert stayed == [{"a": "A"}] * 50
+    assert truth.asked == [["a"]]
+
+
+async def test_close_waits_for_the_load_when_one_is_under_way(flights: SingleFlight[str, str]) -> None:
+    """A load whose caller has gone is finished before the stop; nothing under way is nothing to wait for."""
+    truth = Truth()
+    await flights.close(grace_seconds=1)
+    caller = asyncio.create_task(flights.load(["a"], truth.load))
+    await _settle()
+    caller.cancel()
+    closing = asyncio.create_task(flights.close(grace_seconds=60))
+    await _settle()
+    before = closing.done()
+
+    truth.release.set()
+    await closing
+
+    assert not before
+    assert flights.in_flight == 0

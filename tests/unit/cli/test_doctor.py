@@ -3,7 +3,8 @@
 import pytest
 
 from zpmeow.cache.tier import TierInfo
-from zpmeow.cli.doctor import Finding, Verdict, judge_redis
+from zpmeow.cli.doctor import judge_redis
+from zpmeow.cli.finding import Finding, Verdict
 from zpmeow.settings import load_settings
 
 

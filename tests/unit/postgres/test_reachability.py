@@ -32,3 +32,39 @@ def test_nothing_is_told_when_a_call_failed_while_another_was_answered() -> None
 
     assert reachability.problem is None
     assert events == []
+
+
+def test_database_is_down_when_a_call_said_so_and_until_it_answers() -> None:
+    """Nobody listens at its address: then nobody can change anything. Any answer ends that."""
+    reachability = Reachability(observer=lambda _event: None)
+    told = [reachability.is_down]
+
+    reachability.failed(reachability.begin(), "connection refused", is_down=True)
+    told.append(reachability.is_down)
+    reachability.answered()
+    told.append(reachability.is_down)
+
+    assert told == [False, True, False]
+
+
+def test_database_is_not_down_when_the_newest_failure_does_not_say_so() -> None:
+    """A refusal, then a silence: somebody may listen again, and answer others. It is told once all the same."""
+    events: list[Event] = []
+    reachability = Reachability(observer=events.append)
+
+    reachability.failed(reachability.begin(), "connection refused", is_down=True)
+    reachability.failed(reachability.begin(), "no answer within 5 s")
+
+    assert not reachability.is_down
+    assert events == [DatabaseReachabilityChanged("connection refused")]
+
+
+def test_database_is_not_down_when_others_were_answered_since_that_call_began() -> None:
+    """A refusal that is overtaken by an answer proves nothing."""
+    reachability = Reachability(observer=lambda _event: None)
+
+    began = reachability.begin()
+    reachability.answered()
+    reachability.failed(began, "connection refused", is_down=True)
+
+    assert not reachability.is_down

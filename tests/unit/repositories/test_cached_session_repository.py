@@ -1,6 +1,7 @@
-"""The cached repository where two callers, a doubtful write and an old Redis meet."""
+"""The cached repository where two callers, a write that broke off and an old Redis meet."""
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -10,16 +11,17 @@ from typing_extensions import override
 from tests.fakes.cached_sessions import CachedSessions, make_cached_sessions
 from tests.fakes.faulty_session_repository import FaultySessionRepository
 from tests.fakes.faulty_tier import FaultyTier
+from tests.fakes.in_memory_change_log import InMemoryChangeLog
 from tests.fakes.in_memory_session_repository import InMemorySessionRepository
 from tests.fakes.memory_tier import MemoryTier
 from zpmeow.cache.tier import PutOutcome, Write
 from zpmeow.domain.api_key import generate_api_key, hash_api_key
+from zpmeow.domain.changes import Change
 from zpmeow.domain.errors import DatabaseUnavailable, Unavailable
 from zpmeow.domain.ports import NewSession, SessionChanges, SessionRepository
 from zpmeow.domain.records import Entity, ReadSource, SessionStatus, Snapshot
 from zpmeow.domain.references import ById, ByKeyHash, ByName, SessionReference
 from zpmeow.domain.transitions import report
-from zpmeow.repositories.reconciler import Reconciler
 
 ONLY_SESSION = frozenset({Entity.SESSION})
 ALL = frozenset(Entity)
@@ -53,7 +55,7 @@ class GatedSessionRepository(FaultySessionRepository):
 
 @dataclass
 class Bench:
-    """A repository with everything around it in a test's hand."""
+    """A repository with everything around it in a test's hand. The change feed tells of each commit at once."""
 
     time: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     memory: MemoryTier = field(default_factory=MemoryTier)
@@ -61,14 +63,20 @@ class Bench:
     def __post_init__(self) -> None:
         """Wire up."""
         self.tier = FaultyTier(self.memory)
-        self.inner = InMemorySessionRepository(now=self.now)
+        self.log = InMemoryChangeLog(now=self.now)
+        self.processes: list[CachedSessions] = []
+        self.inner = InMemorySessionRepository(now=self.now, committed=self._committed)
         self.truth = GatedSessionRepository(self.inner)
         self.cached = self.start_process()
         self.repository = self.cached.repository
 
     def start_process(self) -> CachedSessions:
-        """Begin with an empty memory on the same truth and tier."""
-        return make_cached_sessions(truth=self.truth, tier=self.tier, clock=self, monotonic=self.monotonic)
+        """Begin with an empty memory on the same truth, log and tier."""
+        process = make_cached_sessions(
+            truth=self.truth, tier=self.tier, clock=self, monotonic=self.monotonic, log=self.log
+        )
+        self.processes.append(process)
+        return process
 
     def now(self) -> datetime:
         """Return the time."""
@@ -78,10 +86,17 @@ class Bench:
         """Return the time in seconds."""
         return self.time.timestamp()
 
-    def pass_time(self, seconds: float) -> None:
-        """Let time pass."""
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, and the feed and the relay be heard then."""
         self.time += timedelta(seconds=seconds)
         self.memory.now_seconds += seconds
+        await self.relay()
+
+    async def relay(self) -> None:
+        """Let background work end, and the relay bring what it can."""
+        await settle()
+        await self.cached.relay_once()
+        await settle()
 
     async def create(self, name: str) -> tuple[Snapshot, bytes]:
         """Make a session and let what follows settle."""
@@ -90,6 +105,16 @@ class Bench:
         await settle()
         return created, key_hash
 
+    async def close(self) -> None:
+        """End all processes."""
+        for process in self.processes:
+            await process.close()
+
+    def _committed(self, changes: Sequence[Change]) -> None:
+        self.log.commit(changes)
+        for process in self.processes:
+            process.feed.changed(changes)
+
 
 async def settle() -> None:
     """Let background work end."""
@@ -97,30 +122,13 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def reconcile(bench: Bench) -> None:
-    """Let the reconciler do all that it will do."""
-    await settle()
-    for _ in range(50):
-        if not bench.repository._reconciler.in_doubt:
-            return
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A bench whose reconciler does not wait."""
+async def bench() -> AsyncIterator[Bench]:
+    """A bench whose relay has brought a position: Redis is believed."""
     one = Bench()
-    make_instant(one.repository._reconciler, monkeypatch)
-    return one
-
-
-def make_instant(reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let its pauses take no time."""
-
-    async def no_wait(_seconds: float) -> None:
-        await asyncio.sleep(0)
-
-    monkeypatch.setattr(reconciler, "_sleep", no_wait)
+    await one.relay()
+    yield one
+    await one.close()
 
 
 async def test_name_is_found_when_it_was_created_during_a_look_up(bench: Bench) -> None:
@@ -135,7 +143,7 @@ async def test_name_is_found_when_it_was_created_during_a_look_up(bench: Bench) 
     await settle()
     bench.truth.gate.set()
 
-    assert await early is None
+    await early  # Either answer was right at some time while it waited.
     assert await late is not None
 
 
@@ -156,31 +164,31 @@ async def test_name_is_found_when_a_rename_came_during_a_look_up(bench: Bench) -
     assert await late is not None
 
 
-async def test_broken_off_rotation_is_reconciled(bench: Bench) -> None:
+async def test_broken_off_rotation_is_told_by_the_feed(bench: Bench) -> None:
     """The old key opens nothing once the truth has answered."""
     created, old = await bench.create("alpha")
     bench.truth.error_after_write = DatabaseUnavailable("broken off")
 
     with pytest.raises(Unavailable):
         await bench.repository.update(ById(created.session.id), SessionChanges(key_hash=hash_api_key("n" * 32)))
-    await reconcile(bench)
+    await settle()
 
     assert await bench.repository.find(ByKeyHash(old), ONLY_SESSION) is None
 
 
-async def test_broken_off_rename_by_name_is_reconciled(bench: Bench) -> None:
+async def test_broken_off_rename_by_name_is_told_by_the_feed(bench: Bench) -> None:
     """The hint tells which session is meant, for the name is gone."""
     await bench.create("alpha")
     bench.truth.error_after_write = DatabaseUnavailable("broken off")
 
     with pytest.raises(Unavailable):
         await bench.repository.update(ByName("alpha"), SessionChanges(name="beta"))
-    await reconcile(bench)
+    await settle()
 
     assert await bench.repository.find(ByName("alpha"), ONLY_SESSION) is None
 
 
-async def test_broken_off_delete_by_name_is_reconciled_when_redis_is_away_too(bench: Bench) -> None:
+async def test_broken_off_delete_by_name_is_told_by_the_feed_when_redis_is_away_too(bench: Bench) -> None:
     """A network that breaks takes both: nobody knows the id, and the deleted session's key must not open it."""
     _, key_hash = await bench.create("alpha")
     bench.tier.fault = "timeout"
@@ -188,14 +196,14 @@ async def test_broken_off_delete_by_name_is_reconciled_when_redis_is_away_too(be
     with pytest.raises(Unavailable):
         await bench.repository.delete(ByName("alpha"))
     bench.truth.fault = None
-    await reconcile(bench)
+    await settle()
     bench.tier.fault = None
-    bench.pass_time(100)
+    await bench.pass_time(100)
 
     assert await bench.repository.find(ByKeyHash(key_hash), ONLY_SESSION) is None
 
 
-async def test_broken_off_write_by_name_is_reconciled_when_the_hint_is_wrong(bench: Bench) -> None:
+async def test_broken_off_write_by_name_is_told_by_the_feed_when_the_hint_is_wrong(bench: Bench) -> None:
     """A hint is a guess: here it leads to the session that had the name before."""
     first, _ = await bench.create("alpha")
     await bench.repository.update(ById(first.session.id), SessionChanges(name="gamma"))
@@ -208,40 +216,9 @@ async def test_broken_off_write_by_name_is_reconciled_when_the_hint_is_wrong(ben
 
     with pytest.raises(Unavailable):
         await bench.repository.update(ByName("alpha"), SessionChanges(key_hash=hash_api_key("n" * 32)))
-    await reconcile(bench)
+    await settle()
 
     assert await bench.repository.find(ByKeyHash(old), ONLY_SESSION) is None
-
-
-async def test_writes_in_doubt_are_bounded_when_the_database_is_away(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A database that returns must not be met by a crowd of our own making."""
-    ids = [(await bench.create(f"name-{number}"))[0].session.id for number in range(200)]
-    bench.truth.fault = "away"
-    started = 0
-    running = 0
-
-    original = bench.truth.find
-
-    async def counted(reference: SessionReference, entities: frozenset[Entity]) -> Snapshot | None:
-        nonlocal running, started
-        running += 1
-        started = max(started, running)
-        try:
-            await asyncio.sleep(0)
-            return await original(reference, entities)
-        finally:
-            running -= 1
-
-    monkeypatch.setattr(bench.truth, "find", counted)
-    for session_id in ids:
-        with pytest.raises(Unavailable):
-            await bench.repository.put_qr(ById(session_id), "code", 60)
-    await settle()
-    await bench.repository._reconciler.close()
-
-    assert started <= 10
 
 
 async def test_invalidate_empties_the_cache_of_a_session_that_the_truth_does_not_have(bench: Bench) -> None:
@@ -268,14 +245,14 @@ async def test_warm_sends_nothing_that_was_loaded_longer_ago_than_floors_live(be
         if not done:
             done = True
             await bench.repository.update(ById(created.session.id), SessionChanges(key_hash=hash_api_key("n" * 32)))
-            bench.pass_time(80)
+            await bench.pass_time(80)
             bench.tier.wipe()
         return await plain(writes)
 
     bench.memory.put_many = slow  # type: ignore[assignment,method-assign]
     await bench.repository.warm(10)
     await settle()
-    bench.pass_time(80)
+    await bench.pass_time(80)
 
     assert await bench.repository.find(ByKeyHash(old), ONLY_SESSION) is None
 
@@ -285,13 +262,14 @@ async def test_load_from_before_a_new_epoch_is_not_kept_in_it(bench: Bench) -> N
     created, _ = await bench.create("alpha")
     await bench.repository.change_status(ById(created.session.id), report(SessionStatus.CONNECTING, None))
     bench.tier.wipe()
-    bench.pass_time(80)
+    await bench.pass_time(80)
     bench.truth.gate.clear()
     early = asyncio.create_task(bench.repository.find(ById(created.session.id), frozenset({Entity.STATUS})))
     await settle()
     # TRUNCATE session_status, and the database gives the row back, empty, with a newer version.
     await bench.inner.change_status(ById(created.session.id), report(SessionStatus.DISCONNECTED, None))
-    bench.cached.cache.set_epoch(b"f" * 16)
+    bench.log.raise_epoch()
+    bench.cached.confirm_feed()
     bench.truth.gate.set()
     await early
     await settle()
@@ -306,7 +284,7 @@ async def test_stale_value_is_not_answered_when_a_newer_one_became_known(bench: 
     """The load took its time to fail; a write succeeded meanwhile."""
     created, _ = await bench.create("alpha")
     wanted = frozenset({Entity.STATUS})
-    bench.pass_time(400)
+    await bench.pass_time(400)
     bench.truth.gate.clear()
     gone = DatabaseUnavailable("away")
     plain = bench.truth.find
@@ -332,7 +310,7 @@ async def test_stale_value_is_not_answered_when_a_newer_one_became_known(bench: 
 async def test_authentication_is_refused_by_503_when_only_a_stale_session_is_there(bench: Bench) -> None:
     """A key is not let in on a record past its freshness, whoever guessed the id; the same record answers by name."""
     created, key_hash = await bench.create("alpha")
-    bench.pass_time(86_400)
+    await bench.pass_time(86_400)
     bench.truth.fault = "away"
     # hint keys are gone by now; the caller's own guess leads to the record
     for guess in (created.session.id, None):
@@ -364,7 +342,7 @@ async def test_look_up_joined_across_a_rotation_is_repeated(bench: Bench) -> Non
     assert await late is None
 
 
-async def test_broken_off_delete_is_reconciled(bench: Bench) -> None:
+async def test_broken_off_delete_is_told_by_the_feed(bench: Bench) -> None:
     """A session that is gone is answered no more, by id or by key, though Redis has it."""
     created, key_hash = await bench.create("alpha")
     bench.truth.fault = "broken_off"
@@ -372,7 +350,7 @@ async def test_broken_off_delete_is_reconciled(bench: Bench) -> None:
         await bench.repository.delete(ById(created.session.id))
     bench.truth.fault = None
 
-    await reconcile(bench)
+    await settle()
 
     assert await bench.repository.find(ByKeyHash(key_hash), ONLY_SESSION) is None
     assert await bench.repository.find(ById(created.session.id), ALL) is None
@@ -409,6 +387,7 @@ async def test_warmed_session_is_found_by_name_and_key_without_the_truth(bench: 
     """Warming leaves the hints too."""
     _, key_hash = await bench.create("alpha")
     bench.tier.wipe()
+    await bench.relay()
 
     sent = await bench.repository.warm(10)
     await settle()
@@ -432,3 +411,66 @@ async def test_hint_that_proved_wrong_is_dropped(bench: Bench) -> None:
     await settle()
 
     assert "zpmeow:name:alpha" not in bench.memory.stored
+
+
+async def test_foreign_change_is_answered_when_the_feed_has_told_of_it(bench: Bench) -> None:
+    """Psql changed the row: from the feed's word on, what Redis still has is a miss."""
+    created, old = await bench.create("alpha")
+
+    await bench.inner.update(ById(created.session.id), SessionChanges(name="beta", key_hash=b"n" * 32))
+
+    found = await bench.repository.find(ById(created.session.id), ONLY_SESSION)
+    assert found is not None
+    assert found.session.name == "beta"
+    assert await bench.repository.find(ByKeyHash(old), ONLY_SESSION) is None
+
+
+async def test_foreign_change_is_answered_when_only_the_relay_has_seen_it(bench: Bench) -> None:
+    """A process that was not there when it was told finds Redis without the old entry."""
+    created, old = await bench.create("alpha")
+    bench.processes.remove(bench.cached)  # It hears nothing any more.
+    await bench.inner.update(ById(created.session.id), SessionChanges(key_hash=b"n" * 32))
+    await bench.relay()
+
+    process = bench.start_process()
+    process.confirm_feed()
+
+    assert await process.repository.find(ByKeyHash(old), ONLY_SESSION) is None
+    assert await process.repository.find(ByKeyHash(b"n" * 32), ONLY_SESSION) is not None
+    bench.processes.append(bench.cached)
+
+
+async def test_redis_is_not_believed_when_its_position_is_from_before_the_feed(bench: Bench) -> None:
+    """Who begins to listen after a change waits for a position from after that, and asks the truth until then."""
+    created, old = await bench.create("alpha")
+    bench.processes.remove(bench.cached)
+    await bench.inner.update(ById(created.session.id), SessionChanges(key_hash=b"n" * 32))
+    bench.time += timedelta(seconds=1)
+
+    process = bench.start_process()
+    process.confirm_feed()
+    early = await process.repository.find(ByKeyHash(old, created.session.id), ONLY_SESSION)
+    asked = bench.truth.finds
+    await bench.relay()
+    await process.repository.find(ById(created.session.id), ALL)
+    await settle()
+    await process.repository.find(ById(created.session.id), ALL)
+
+    assert early is None
+    assert bench.truth.finds == asked + 1
+    bench.processes.append(bench.cached)
+
+
+async def test_write_that_broke_off_is_not_hidden_when_the_feed_is_silent(bench: Bench) -> None:
+    """Without word from the feed nothing cached is answered while the database answers."""
+    created, old = await bench.create("alpha")
+    bench.processes.remove(bench.cached)
+    bench.truth.error_after_write = DatabaseUnavailable("broken off")
+    with pytest.raises(Unavailable):
+        await bench.repository.update(ById(created.session.id), SessionChanges(key_hash=b"n" * 32))
+    bench.time += timedelta(seconds=2)
+
+    found = await bench.repository.find(ByKeyHash(old, created.session.id), ONLY_SESSION)
+
+    assert found is None
+    bench.processes.append(bench.cached)

@@ -1,4 +1,4 @@
-"""The operator's switch: what was cached before a bypass is void after it."""
+"""The operator's hand on the cache: the switch, and what is refused."""
 
 from datetime import UTC, datetime
 
@@ -15,25 +15,19 @@ from zpmeow.services.control_watch import ControlWatch
 
 
 class Store:
-    """Shared settings in memory; counts the epochs."""
+    """Shared settings in memory."""
 
     def __init__(self) -> None:
         """Begin in normal."""
         self.mode = "normal"
-        self.epochs = 1
 
     async def read(self) -> ControlState:
         """Return the settings."""
-        return ControlState(mode=self.mode, epoch=bytes([self.epochs]) * 16, read_at=datetime(2026, 1, 1, tzinfo=UTC))
+        return ControlState(mode=self.mode, epoch=bytes(16), read_at=datetime(2026, 1, 1, tzinfo=UTC))
 
     async def set_mode(self, mode: str) -> None:
         """Keep the mode."""
         self.mode = mode
-
-    async def raise_epoch(self) -> bytes:
-        """Begin another epoch."""
-        self.epochs += 1
-        return bytes([self.epochs]) * 16
 
 
 class NoSessions:
@@ -62,30 +56,19 @@ class Well:
 
 def make_control(store: Store) -> CacheControl:
     """Make one without a cache."""
-    watch = ControlWatch(store=store, followers=(), needs_new_epoch=lambda: False, observer=ignore)
+    watch = ControlWatch(store=store, followers=(), observer=ignore)
     return CacheControl(cache=None, sessions=NoSessions(), store=store, watch=watch, database=Well(), pool=Well())
 
 
-@pytest.mark.parametrize(
-    ("modes", "epochs"),
-    [
-        ([CacheMode.NORMAL], 1),
-        ([CacheMode.BYPASS], 1),
-        ([CacheMode.BYPASS, CacheMode.BYPASS], 1),
-        ([CacheMode.BYPASS, CacheMode.NORMAL], 2),
-        ([CacheMode.BYPASS, CacheMode.NORMAL, CacheMode.NORMAL], 2),
-    ],
-)
-async def test_epoch_is_raised_when_a_bypass_ends(modes: list[CacheMode], epochs: int) -> None:
-    """Only the step from bypass to normal makes the cache void."""
+async def test_mode_is_kept_and_followed_at_once_when_an_operator_switches() -> None:
+    """What was asked for is in the store and in force here when the call returns."""
     store = Store()
     control = make_control(store)
 
-    for mode in modes:
-        await control.set_mode(mode)
+    await control.set_mode(CacheMode.BYPASS)
 
-    assert (store.epochs, store.mode) == (epochs, modes[-1])
-    assert (await control.state()).mode == modes[-1]
+    assert store.mode == CacheMode.BYPASS
+    assert (await control.state()).mode == CacheMode.BYPASS
 
 
 async def test_state_says_disabled_when_there_is_no_cache() -> None:

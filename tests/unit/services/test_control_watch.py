@@ -1,4 +1,4 @@
-"""The control watch: shared settings reach this process, and a cache that lost track gets a new epoch."""
+"""The control watch: shared settings reach this process, within half a second or when it is told to look."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -30,11 +30,6 @@ class Store:
         """Keep the mode."""
         self.mode = mode
 
-    async def raise_epoch(self) -> bytes:
-        """Begin another epoch."""
-        self.epoch = b"2" * 16
-        return self.epoch
-
 
 class Bench:
     """A watch over a store, whose pauses are steps of the test."""
@@ -44,12 +39,10 @@ class Bench:
         self.store = Store()
         self.states: list[ControlState] = []
         self.events: list[Event] = []
-        self.has_lost_track = False
         self.step = asyncio.Semaphore(0)
         self.watch = ControlWatch(
             store=self.store,
             followers=(self.follow,),
-            needs_new_epoch=lambda: self.has_lost_track,
             observer=self.events.append,
             sleep=self.sleep,
         )
@@ -58,7 +51,6 @@ class Bench:
         """Note the state."""
         assert asked_at <= answered_at
         self.states.append(state)
-        self.has_lost_track = False
 
     async def sleep(self, _seconds: float) -> None:
         """Wait for the test's next step."""
@@ -107,10 +99,16 @@ async def test_last_state_holds_while_the_database_is_away(bench: Bench) -> None
     assert bench.watch.mode == "normal"
 
 
-async def test_epoch_is_raised_when_the_cache_has_lost_track(bench: Bench) -> None:
-    """Changes that could not be remembered make everything void, once."""
-    bench.has_lost_track = True
+async def test_settings_are_read_at_once_when_the_watch_is_told_to_look(bench: Bench) -> None:
+    """Whoever knows of a change need not wait for the next turn, however often he says so."""
+    running = asyncio.create_task(bench.watch.run())
+    await asyncio.sleep(0)
 
-    await bench.run_steps(2)
+    bench.watch.look_now()
+    bench.watch.look_now()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
-    assert [state.epoch for state in bench.states] == [b"2" * 16, b"2" * 16]
+    assert len(bench.states) == 1

@@ -12,10 +12,14 @@ from zpmeow.events import (
     CacheModeChanged,
     CacheOperated,
     CircuitChanged,
+    ConsistencyChecked,
     CorruptEntryFound,
     DatabaseReachabilityChanged,
+    EpochBegun,
     Event,
+    FeedChanged,
     InvalidationSent,
+    LeadChanged,
     LoadCoalesced,
     LoadFinished,
     LoadOutcome,
@@ -25,6 +29,8 @@ from zpmeow.events import (
     RequestFinished,
     RequestStarted,
     SessionRead,
+    Tier,
+    TrustChanged,
 )
 from zpmeow.telemetry.log_observer import LogObserver
 from zpmeow.telemetry.logs import Logs, open_logs
@@ -87,7 +93,7 @@ def test_session_read_costs_no_formatting_when_the_level_is_above_debug(tell: Te
 @pytest.mark.parametrize(
     "event",
     [
-        *(CacheLookedUp("session", "redis", outcome) for outcome in LookupOutcome),
+        *(CacheLookedUp("session", Tier.REDIS, outcome) for outcome in LookupOutcome),
         CacheOperated("redis", "get", 0.05),
         LoadFinished("session", LoadOutcome.ERROR),
         LoadCoalesced("session"),
@@ -150,6 +156,38 @@ def test_database_is_told_when_it_goes_and_when_it_comes(tell: Tell) -> None:
 
     assert (gone["level"], back["level"]) == ("error", "info")
     assert "connection refused" in str(gone["message"])
+
+
+@pytest.mark.parametrize(
+    ("event", "level", "words"),
+    [
+        (FeedChanged(live=True), "info", "open"),
+        (FeedChanged(live=False, reason="killed"), "warning", "killed"),
+        (LeadChanged(leads=True), "info", "brings"),
+        (LeadChanged(leads=False, reason="timeout"), "info", "timeout"),
+        (EpochBegun("Redis has no position"), "warning", "Redis has no position"),
+        (TrustChanged(None), "info", "believed"),
+        (TrustChanged("behind"), "info", "behind"),
+    ],
+)
+def test_change_of_coherence_is_one_line(tell: Tell, event: Event, level: str, words: str) -> None:
+    """Each change of what is believed is told once, with its reason."""
+    (line,) = tell(event)
+
+    assert (line["level"], line["module"]) == (level, "coherence")
+    assert words in str(line["message"])
+
+
+def test_old_answer_is_an_error_with_both_versions(tell: Tell) -> None:
+    """What the inspector finds is told so that it can be looked into; a match is not told."""
+    (line,) = tell(
+        ConsistencyChecked("status", "match", "zpmeow:{1}:status", 7, 7),
+        ConsistencyChecked("status", "stale", "zpmeow:{1}:status", 6, 7),
+    )
+
+    assert line["level"] == "error"
+    assert (line["outcome"], line["key"]) == ("stale", "zpmeow:{1}:status")
+    assert (line["cached_version"], line["true_version"]) == (6, 7)
 
 
 def test_corrupt_entry_is_told_once_a_key(tell: Tell) -> None:

@@ -18,10 +18,14 @@ from zpmeow.events import (
     CacheModeChanged,
     CacheOperated,
     CircuitChanged,
+    ConsistencyChecked,
     CorruptEntryFound,
     DatabaseReachabilityChanged,
+    EpochBegun,
     Event,
+    FeedChanged,
     InvalidationSent,
+    LeadChanged,
     LoadCoalesced,
     LoadFinished,
     LoadOutcome,
@@ -31,6 +35,8 @@ from zpmeow.events import (
     RequestFinished,
     RequestStarted,
     SessionRead,
+    Tier,
+    TrustChanged,
 )
 from zpmeow.services.system_state import SystemState
 from zpmeow.telemetry.metrics import Metrics
@@ -45,6 +51,12 @@ HEALTHY = SystemState(
     cache_trusted=True,
     cache_problem=None,
     database_problem=None,
+    lag_seconds=0.25,
+    lag_changes=3,
+    feed_is_live=True,
+    leads_relay=True,
+    local_entries=7,
+    local_bytes=9_000,
     pool_size=10,
     pool_idle=3,
     pool_in_use=2,
@@ -77,12 +89,14 @@ def scrapes() -> Scrapes:
 
 FROM_THE_START = [
     *(
-        ("zpmeow_cache_lookups_total", {"entity": entity, "tier": "redis", "outcome": outcome})
-        for entity, outcome in product(ENTITIES, ("hit", "miss", "stale", "corrupt", "timeout", "error", "bypass"))
+        ("zpmeow_cache_lookups_total", {"entity": entity, "tier": tier, "outcome": outcome})
+        for tier, entity, outcome in product(
+            ("local", "redis"), ENTITIES, ("hit", "miss", "stale", "corrupt", "timeout", "error", "bypass")
+        )
     ),
     *(
         ("zpmeow_cache_operation_duration_seconds_count", {"tier": "redis", "operation": operation})
-        for operation in ("get", "put", "delete", "ping", "info")
+        for operation in ("get", "put", "delete", "ping", "info", "apply")
     ),
     ("zpmeow_cache_hit_ratio", {}),
     *(("zpmeow_breaker_transitions_total", {"from": a, "to": b}) for a, b in permutations(CIRCUITS, 2)),
@@ -93,8 +107,15 @@ FROM_THE_START = [
     *(("zpmeow_loads_coalesced_total", {"entity": entity}) for entity in ENTITIES),
     *(
         ("zpmeow_invalidations_total", {"source": source, "outcome": outcome})
-        for source, outcome in product(("write", "retry", "operator"), ("applied", "superseded", "failed"))
+        for source, outcome in product(
+            ("write", "relay", "feed", "operator"), ("applied", "superseded", "refused", "failed")
+        )
     ),
+    *(
+        ("zpmeow_consistency_checks_total", {"entity": entity, "outcome": outcome})
+        for entity, outcome in product(ENTITIES[:4], ("match", "stale", "missing"))
+    ),
+    ("zpmeow_cache_epochs_total", {}),
     *(("zpmeow_db_queries_failed_total", {"outcome": outcome}) for outcome in ("error", "timeout", "overloaded")),
     ("zpmeow_db_query_duration_seconds_count", {"query": "find"}),
     ("zpmeow_http_request_duration_seconds_count", {"method": "GET", "route": "unmatched", "status": "404"}),
@@ -111,7 +132,7 @@ def test_series_is_zero_when_nothing_has_happened(scrapes: Scrapes, name: str, l
 
 EVENTS: list[tuple[Event, str, dict[str, str]]] = [
     (
-        CacheLookedUp("qr", "redis", LookupOutcome.CORRUPT),
+        CacheLookedUp("qr", Tier.REDIS, LookupOutcome.CORRUPT),
         "zpmeow_cache_lookups_total",
         {"entity": "qr", "tier": "redis", "outcome": "corrupt"},
     ),
@@ -127,10 +148,16 @@ EVENTS: list[tuple[Event, str, dict[str, str]]] = [
     ),
     (LoadCoalesced("key"), "zpmeow_loads_coalesced_total", {"entity": "key"}),
     (
-        InvalidationSent("retry", "applied"),
+        InvalidationSent("relay", "applied"),
         "zpmeow_invalidations_total",
-        {"source": "retry", "outcome": "applied"},
+        {"source": "relay", "outcome": "applied"},
     ),
+    (
+        ConsistencyChecked("qr", "stale", "zpmeow:{1}:qr", 1, 2),
+        "zpmeow_consistency_checks_total",
+        {"entity": "qr", "outcome": "stale"},
+    ),
+    (EpochBegun("x"), "zpmeow_cache_epochs_total", {}),
     (QueryFinished("find", "timeout", 5.0), "zpmeow_db_query_duration_seconds_count", {"query": "find"}),
     (QueryFinished("find", "timeout", 5.0), "zpmeow_db_queries_failed_total", {"outcome": "timeout"}),
     (
@@ -157,6 +184,33 @@ def test_event_is_counted_once(scrapes: Scrapes, event: Event, name: str, labels
     assert scrapes.sample(name, **labels) == 1
 
 
+def test_changes_are_counted_one_by_one_when_told_together(scrapes: Scrapes) -> None:
+    """A batch of the relay counts as many changes as it brought."""
+    scrapes.metrics(InvalidationSent("relay", "applied", 500))
+
+    assert scrapes.sample("zpmeow_invalidations_total", source="relay", outcome="applied") == 500
+
+
+def test_coherence_is_told_as_it_is_when_scraped(scrapes: Scrapes) -> None:
+    """Lag, feed, lead and local tier are those of the state; an unknown lag is no number."""
+    told = {
+        name: scrapes.sample(f"zpmeow_{name}")
+        for name in (
+            "coherence_lag_seconds",
+            "coherence_lag_changes",
+            "change_feed_live",
+            "relay_leading",
+            "cache_local_entries",
+            "cache_local_bytes",
+        )
+    }
+    scrapes.system = replace(HEALTHY, lag_seconds=None)
+    unknown = scrapes.sample("zpmeow_coherence_lag_seconds")
+
+    assert list(told.values()) == [0.25, 3, 1, 1, 7, 9_000]
+    assert unknown != unknown  # noqa: PLR0124  (NaN alone is not itself)
+
+
 def test_query_is_not_a_failure_when_it_is_answered(scrapes: Scrapes) -> None:
     """An answered query counts for its time alone."""
     scrapes.metrics(QueryFinished("find", "ok", 0.001))
@@ -171,6 +225,9 @@ def test_query_is_not_a_failure_when_it_is_answered(scrapes: Scrapes) -> None:
         CorruptEntryFound("key", "size"),
         CacheModeChanged("bypass"),
         DatabaseReachabilityChanged("gone"),
+        FeedChanged(live=True),
+        LeadChanged(leads=True),
+        TrustChanged("x"),
     ],
 )
 def test_event_without_a_number_changes_nothing(scrapes: Scrapes, event: Event) -> None:
@@ -270,9 +327,18 @@ def test_gauges_fall_when_redis_and_the_database_are_away(scrapes: Scrapes) -> N
 def test_hit_ratio_counts_hits_and_misses_only(scrapes: Scrapes) -> None:
     """Bypassed, failed, corrupt and stale look-ups are neither hits nor misses."""
     for outcome in (*[LookupOutcome.HIT] * 3, *LookupOutcome):
-        scrapes.metrics(CacheLookedUp("session", "redis", outcome))
+        scrapes.metrics(CacheLookedUp("session", Tier.REDIS, outcome))
 
     assert scrapes.sample("zpmeow_cache_hit_ratio") == 0.8
+
+
+def test_hit_ratio_counts_no_miss_when_the_next_tier_answers(scrapes: Scrapes) -> None:
+    """What the local tier lacks is asked of Redis: one read, one hit."""
+    scrapes.metrics(CacheLookedUp("session", Tier.LOCAL, LookupOutcome.MISS))
+    scrapes.metrics(CacheLookedUp("session", Tier.REDIS, LookupOutcome.HIT))
+
+    assert scrapes.sample("zpmeow_cache_hit_ratio") == 1
+    assert scrapes.metrics.as_json(HEALTHY)["cache"]["local"]["hit_rate"] == 0  # type: ignore[index]
 
 
 def test_unknown_methods_and_statuses_share_a_label(scrapes: Scrapes) -> None:
@@ -309,7 +375,7 @@ def test_expected_routes_are_there_from_the_start(scrapes: Scrapes) -> None:
 
 def test_unannounced_labels_are_counted_rather_than_raised(scrapes: Scrapes) -> None:
     """An observer must not raise: a new tier or query gets a series by being used."""
-    scrapes.metrics(CacheLookedUp("session", "local", LookupOutcome.HIT))
+    scrapes.metrics(CacheLookedUp("session", Tier.LOCAL, LookupOutcome.HIT))
     scrapes.metrics(QueryFinished("new_query", "ok", 0.1))
 
     assert scrapes.sample("zpmeow_cache_lookups_total", entity="session", tier="local", outcome="hit") == 1
@@ -385,7 +451,7 @@ def test_two_instances_do_not_share_numbers() -> None:
 def test_json_tells_the_contracts_numbers(scrapes: Scrapes) -> None:
     """The same numbers as the text, in the contract's shape, of plain values."""
     for outcome in (LookupOutcome.HIT, LookupOutcome.HIT, LookupOutcome.MISS, LookupOutcome.BYPASS):
-        scrapes.metrics(CacheLookedUp("session", "redis", outcome))
+        scrapes.metrics(CacheLookedUp("session", Tier.REDIS, outcome))
     scrapes.metrics(CacheOperated("redis", "get", 0.0008))
     scrapes.metrics(CacheOperated("redis", "put", 4.0))
     scrapes.metrics(QueryFinished("find", "overloaded", 5.0))
@@ -415,7 +481,7 @@ def test_json_says_null_and_zero_when_nothing_was_measured(scrapes: Scrapes) -> 
 
 def test_json_can_be_encoded_when_a_label_is_a_member_of_an_enum(scrapes: Scrapes) -> None:
     """Orjson takes plain text for keys only."""
-    scrapes.metrics(CacheLookedUp(LookupOutcome.HIT, "local", LookupOutcome.HIT))
+    scrapes.metrics(CacheLookedUp(LookupOutcome.HIT, Tier.LOCAL, LookupOutcome.HIT))
     scrapes.metrics(LoadCoalesced(LookupOutcome.HIT))
 
     assert orjson.dumps(scrapes.metrics.as_json(HEALTHY))

@@ -1,0 +1,265 @@
+"""Loads through the tiered cache: one for however many ask, and never an answer older than a change that is known."""
+
+import asyncio
+
+import pytest
+
+from tests.unit.cache.cache_bench import EPOCH, LOCAL_BYTES, A, B, Bench, TruthAwayError, settle
+from zpmeow.cache.errors import CacheUnavailable
+from zpmeow.cache.loads import MAX_LOADS
+from zpmeow.cache.policy import Answer, Loaded, Origin
+from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, LookupOutcome, Tier
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A fresh bench with a local tier."""
+    return Bench(local_bytes=LOCAL_BYTES)
+
+
+async def test_truth_is_asked_once_when_a_thousand_readers_miss_one_key(bench: Bench) -> None:
+    """However many miss at once, the database gets one question."""
+    release = bench.truth.hold()
+    readers = [bench.begin_read(A) for _ in range(1_000)]
+    await settle()
+
+    release.set()
+    answers = await asyncio.gather(*readers)
+
+    assert {one[A].value for one in answers} == {"a"}
+    assert bench.truth.asked == [[A]]
+    assert bench.load_count() == 1
+    assert sum(isinstance(event, LoadCoalesced) for event in bench.events) == 999
+
+
+async def test_nobody_is_harmed_when_half_of_the_readers_go_away(bench: Bench) -> None:
+    """Those who stay are answered by the one load, and it is kept."""
+    release = bench.truth.hold()
+    readers = [bench.begin_read(A) for _ in range(100)]
+    await settle()
+
+    for reader in readers[::2]:
+        reader.cancel()
+    await settle()
+    release.set()
+    answers = await asyncio.gather(*readers[1::2])
+
+    assert {one[A].value for one in answers} == {"a"}
+    assert all(reader.cancelled() for reader in readers[::2])
+    assert bench.truth.asked == [[A]]
+    assert bench.cache.peek(A) == 1
+
+
+async def test_load_is_repeated_when_the_value_was_changed_since_it_began(bench: Bench) -> None:
+    """What a slow load brings is answered to nobody and kept nowhere when something newer is known."""
+    release = bench.truth.hold()
+    reading = bench.begin_read(A)
+    await settle()
+    bench.change(A, "new", 5)
+
+    release.set()
+    answers = await reading
+    await settle()
+
+    assert answers[A].value == "new"
+    assert bench.truth.asked == [[A], [A]]
+    assert bench.cache.peek(A) == 5
+    assert await bench.cache.peek_tier(A) == 5
+
+
+async def test_only_what_is_outdated_is_loaded_again_when_several_were_loaded(bench: Bench) -> None:
+    """The others' answers stand."""
+    release = bench.truth.hold()
+    reading = bench.begin_read(A, B)
+    await settle()
+    bench.change(A, "new", 5)
+
+    release.set()
+    answers = await reading
+
+    assert {key: one.value for key, one in answers.items()} == {A: "new", B: "b"}
+    assert bench.truth.asked == [[A, B], [A]]
+
+
+async def test_load_is_repeated_when_it_found_nothing_and_something_was_made_since(bench: Bench) -> None:
+    """A reader that was told of the new row finds it, though it joined a load from before."""
+    made = bench.truth.rows.pop(A)
+    release = bench.truth.hold()
+    early = bench.begin_read(A)
+    await settle()
+    bench.change(A, made.value, made.version)
+    late = bench.begin_read(A)
+    await settle()
+
+    release.set()
+
+    assert (await late)[A].value == "a"
+    assert (await early)[A].value == "a"
+
+
+async def test_load_is_not_repeated_when_it_found_nothing_and_the_change_was_before(bench: Bench) -> None:
+    """A removal that was told before the load began is in what it did not find."""
+    del bench.truth.rows[A]
+    bench.cache.changed(A.text, 9)
+    bench.pass_time(0.1)
+
+    answers = await bench.read(A)
+
+    assert answers == {}
+    assert bench.truth.asked == [[A]]
+
+
+async def test_removed_value_is_not_answered_when_a_slow_load_still_brings_it(bench: Bench) -> None:
+    """A reader that loaded before the removal cannot bring the value back, for itself or for others."""
+    release = bench.truth.hold()
+    slow = bench.begin_read(A)
+    await settle()
+    del bench.truth.rows[A]
+    await bench.cache.remove([A], 9)
+
+    release.set()
+    answers = await slow
+    await settle()
+
+    assert answers == {}
+    assert await bench.read(A) == {}
+
+
+async def test_reader_after_a_write_does_not_take_the_load_when_that_began_before(bench: Bench) -> None:
+    """Joining a load under way must not mean reading the past."""
+    release = bench.truth.hold()
+    early = bench.begin_read(A)
+    await settle()
+    bench.tier.error = CacheUnavailable("refused")
+    bench.change(A, "new", 5, told=False)
+    await bench.cache.publish({A: Loaded(value="new", version=5)}, bench.cache.begin_load())
+    bench.local.clear()
+
+    late = bench.begin_read(A)
+    await settle()
+    release.set()
+
+    assert (await late)[A].value == "new"
+    assert (await early)[A].value == "new"
+
+
+async def test_value_is_answered_when_its_version_stays_below_the_floor(bench: Bench) -> None:
+    """A backup was restored: the truth is what it is, and is not asked for ever; but it is not kept."""
+    bench.cache.changed(A.text, 99)
+
+    answers = await bench.read(A)
+
+    assert answers[A].value == "a"
+    assert bench.truth.asked == [[A]] * MAX_LOADS
+    assert bench.cache.peek(A) is None
+    assert bench.stored_entries() == {}
+
+
+async def test_error_reaches_every_reader_and_is_forgotten_when_a_load_fails(bench: Bench) -> None:
+    """All who waited are told; the next read asks anew."""
+    bench.truth.go_away()
+    release = bench.truth.hold()
+    readers = [bench.begin_read(A) for _ in range(3)]
+    await settle()
+    release.set()
+
+    ended = await asyncio.gather(*readers, return_exceptions=True)
+    bench.truth.error = None
+
+    assert [type(one) for one in ended] == [TruthAwayError] * 3
+    assert bench.truth.asked == [[A]]
+    assert await bench.origin(A) is Origin.LOAD_AFTER_MISS
+
+
+async def test_each_load_is_told_once_when_it_ends(bench: Bench) -> None:
+    """Found, absent and failed are counted an entry each."""
+    del bench.truth.rows[B]
+    await bench.read(A, B)
+    bench.truth.go_away()
+    bench.pass_time(2)
+    with pytest.raises(TruthAwayError):
+        await bench.read(B)
+
+    told = [event.outcome for event in bench.events if isinstance(event, LoadFinished)]
+
+    assert told == [LoadOutcome.FOUND, LoadOutcome.ABSENT, LoadOutcome.ERROR]
+
+
+async def test_reader_is_answered_from_memory_when_a_load_has_ended_while_it_asked_the_tier(bench: Bench) -> None:
+    """Of a crowd, those who come too late to join the load find what it brought; each look-up is counted once."""
+    bench.slow.hang()
+    late = bench.begin_read(A)
+    await settle()
+    bench.cache.keep({A: bench.truth.rows[A]}, bench.cache.begin_load())
+
+    bench.slow.resume()
+    answers = await late
+
+    assert answers == {A: Answer(value="a", version=1, origin=Origin.LOCAL)}
+    assert bench.truth.asked == []
+    assert bench.outcomes(Tier.REDIS) == [LookupOutcome.MISS]
+    assert bench.outcomes(Tier.LOCAL) == [LookupOutcome.MISS]
+
+
+async def test_reader_is_told_of_nothing_from_memory_when_a_load_has_found_nothing_while_it_asked(bench: Bench) -> None:
+    """What is known to be absent by now is not asked for again."""
+    del bench.truth.rows[A]
+    await bench.memory.put_many([bench.codec.fence(A, 9, epoch=EPOCH, retire=False)])
+    bench.slow.hang()
+    late = bench.begin_read(A)
+    await settle()
+    bench.local.put(A.text, None, version=0, size_bytes=0)
+
+    bench.slow.resume()
+
+    assert await late == {}
+    assert bench.truth.asked == []
+
+
+async def test_reader_loads_all_that_it_wants_when_only_some_was_loaded_meanwhile(bench: Bench) -> None:
+    """One load for the rest is no dearer than one for part of it."""
+    bench.slow.hang()
+    late = bench.begin_read(A, B)
+    await settle()
+    bench.cache.keep({A: bench.truth.rows[A]}, bench.cache.begin_load())
+
+    bench.slow.resume()
+    answers = await late
+
+    assert {key: one.value for key, one in answers.items()} == {A: "a", B: "b"}
+
+
+async def test_reader_asks_the_truth_when_memory_is_not_believed_any_more(bench: Bench) -> None:
+    """The feed fell silent while the tier was asked: what was kept meanwhile may be outdated."""
+    bench.slow.hang()
+    late = bench.begin_read(A)
+    await settle()
+    bench.cache.keep({A: bench.truth.rows[A]}, bench.cache.begin_load())
+    bench.change(A, "new", 5, told=False)
+    bench.pass_time(1.5, feed_lives=False)
+
+    bench.slow.resume()
+
+    assert (await late)[A].value == "new"
+
+
+@pytest.mark.parametrize(("feed_lives", "load_count"), [(True, 1), (False, 2)])
+async def test_old_load_is_joined_when_every_change_since_it_began_is_known(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    feed_lives: bool,  # noqa: FBT001  (a parameter)
+    load_count: int,
+) -> None:
+    """A slow database is asked once for a key while the feed lives, and once a second when it does not."""
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", bench.monotonic)
+    release = bench.truth.hold()
+    early = bench.begin_read(A)
+    await settle()
+    bench.pass_time(1.5, feed_lives=feed_lives)
+    late = bench.begin_read(A)
+    await settle()
+
+    release.set()
+    await asyncio.gather(early, late)
+
+    assert bench.truth.asked == [[A]] * load_count

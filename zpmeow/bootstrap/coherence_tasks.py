@@ -1,0 +1,81 @@
+"""The endless tasks that keep the cache in step with the database. They begin when the schema is there."""
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+
+from zpmeow.bootstrap.cache_wiring import CacheParts, make_feed_follower
+from zpmeow.bootstrap.supervision import running
+from zpmeow.domain.changes import ChangeLog
+from zpmeow.domain.errors import Unavailable
+from zpmeow.events import Observer
+from zpmeow.postgres.change_feed import PostgresChangeFeed
+from zpmeow.repositories.inspector import Inspector
+from zpmeow.services.control_watch import ControlWatch
+
+_TRUST_SECONDS = 1.0
+"""How long the start waits for a believed Redis: with one that is there it takes a few milliseconds."""
+
+_TRUST_POLL_SECONDS = 0.01
+_PRUNE_SECONDS = 60.0
+
+
+class CoherenceTasks:
+    """Change feed, relay, position watch and inspector where there is a cache; pruning of the change log always."""
+
+    def __init__(
+        self,
+        *,
+        parts: CacheParts,
+        watch: ControlWatch,
+        change_log: ChangeLog,
+        inspector: Inspector,
+        database_url: str,
+        retention_seconds: float,
+        observer: Observer,
+    ) -> None:
+        """Prepare; nothing runs before `start`."""
+        self._parts = parts
+        self._watch = watch
+        self._change_log = change_log
+        self._inspector = inspector
+        self._database_url = database_url
+        self._retention_seconds = retention_seconds
+        self._observer = observer
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Start all, and give a Redis that is there the moment that it takes to be believed."""
+        relay = self._parts.relay
+        enter = self._stack.enter_async_context
+        await enter(running("prune-change-log", self._prune, observer=self._observer))
+        if relay is None:
+            return
+        follower = make_feed_follower(self._parts, relay, control_changed=self._watch.look_now, observer=self._observer)
+        feed = PostgresChangeFeed(url=self._database_url, follower=follower)
+        await enter(running("change-feed", feed.run, observer=self._observer))
+        await enter(running("invalidation-relay", relay.run, observer=self._observer))
+        await self._wait_for_trust()
+        await enter(running("position-watch", self._parts.watch.run, observer=self._observer))
+        await enter(running("inspector", self._inspector.run, observer=self._observer))
+
+    async def close(self) -> None:
+        """Stop all."""
+        await self._stack.aclose()
+
+    async def _wait_for_trust(self) -> None:
+        deadline = asyncio.get_running_loop().time() + _TRUST_SECONDS
+        while self._parts.coherence.verdict.reason is not None and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_TRUST_POLL_SECONDS)
+            await self._parts.watch.look()
+
+    async def _prune(self) -> None:
+        """Remove old lines of the change log for ever, each process at times of its own."""
+        while True:
+            await asyncio.sleep(_PRUNE_SECONDS * (0.5 + random.random()))  # noqa: S311  (a pause, no secret)
+            try:
+                removed = 1
+                while removed:
+                    removed = await self._change_log.prune(older_than_seconds=self._retention_seconds)
+            except Unavailable:
+                continue  # The database's own observers tell of it.
