@@ -1,6 +1,7 @@
 # make run    the whole service on http://localhost:8080, with servers of its own where none are configured
 # make test   all tests, with real PostgreSQL and Redis
 # make check  format, lint, types, import contracts, unit tests
+# make coherence  a million reads under random faults, held against what was acknowledged; some 30 minutes
 # make fix    let the formatter and the linter mend what they can
 # make migrate, make doctor   the commands of the same names
 # make lock   pin the dependencies anew (UPGRADE=1: to the newest versions)
@@ -12,9 +13,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 PYTEST_OPTIONS ?=
+COHERENCE_OPTIONS ?=
 
 .DEFAULT_GOAL := run
-.PHONY: run test check fix migrate doctor lock clean
+.PHONY: run test check coherence fix migrate doctor lock clean
 
 # The service replaces the shell, so that signals reach it. What .env says about LOG_FILE is left to the service.
 run: $(VENV)/run.stamp
@@ -27,8 +29,12 @@ migrate doctor: $(VENV)/run.stamp
 
 # The tests with whole services and their load have the machine for themselves.
 test: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --ignore tests/acceptance/real $(PYTEST_OPTIONS)
-	$(VENV)/bin/python -m pytest tests/acceptance/real $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --ignore tests/acceptance/real --ignore tests/coherence \
+		$(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest tests/acceptance/real tests/coherence $(PYTEST_OPTIONS)
+
+coherence: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m tests.coherence --reads 1000000 $(COHERENCE_OPTIONS)
 
 check: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format --check .

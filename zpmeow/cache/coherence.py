@@ -218,8 +218,9 @@ class Coherence:
         if not self.feed_is_live:
             if age_ms <= _CURRENT_MS:
                 return _SILENT_BUT_CURRENT
-            silent_ms = int((self._monotonic() - self._confirmed_at) * 1000)
-            was_behind = position.at_ms < self._since_ms or age_ms - silent_ms > self._max_lag_ms
+            silent_ms = (self._monotonic() - self._confirmed_at) * 1000  # Infinite before the first word.
+            never_heard = self._since == math.inf
+            was_behind = never_heard or position.at_ms < self._since_ms or age_ms - silent_ms > self._max_lag_ms
             return _SILENT_AND_BEHIND if was_behind else _SILENT
         if self._floors.overflown:
             return _OVERFLOWN
