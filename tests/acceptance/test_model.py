@@ -126,7 +126,7 @@ class World:
     def make_hearing(self) -> None:
         """It is opened again."""
         self.is_deaf = False
-        self.cached.feed.opened(database=self.log.database, since=self.clock.now())
+        self.cached.feed.opened(database=self.log.database, since=self.clock.now(), heard_at=self.clock.monotonic())
 
     async def settle(self) -> None:
         """Let background work end; the feed is heard and the relay runs, as far as they can."""

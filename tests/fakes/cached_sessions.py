@@ -114,13 +114,13 @@ def make_cached_sessions(
     )
     coherence.set_epoch(change_log.epoch)
 
-    async def no_wait() -> None:
-        """Never hold the relay back."""
+    gate = asyncio.Event()
+    gate.set()
 
     async def no_pause(_seconds: float) -> None:
         await asyncio.sleep(0)
 
-    relay = InvalidationRelay(log=change_log, sink=tier, keys=keys, may_send=no_wait, observer=observer, sleep=no_pause)
+    relay = InvalidationRelay(log=change_log, sink=tier, keys=keys, gate=gate, observer=observer, sleep=no_pause)
     feed = CacheFeed(
         cache=cache,
         coherence=coherence,
@@ -130,7 +130,7 @@ def make_cached_sessions(
         control_changed=lambda: None,
         observer=observer,
     )
-    feed.opened(database=change_log.database, since=clock.now())
+    feed.opened(database=change_log.database, since=clock.now(), heard_at=monotonic())
     repository = CachedSessionRepository(
         truth=truth,
         cache=cache,

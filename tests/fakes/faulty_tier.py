@@ -14,8 +14,9 @@ from zpmeow.cache.tier import CacheTier, Entry, PutOutcome, TierInfo, Write
 class FaultyTier(CacheTier, ChangeSink):
     """Passes calls on to a `MemoryTier`, unless told to fail.
 
-    `fault` is None (works), "refused", "bypassed", "timeout" (nothing happened), or "late": the call times
-    out for its caller, and the write happens when `run_late_writes` is called, whatever came in between.
+    `fault` is None (works), "refused", "bypassed", "timeout" (nothing happened), "read only" (reads work, all else is
+    refused), or "late": the call times out for its caller, and the write happens when `run_late_writes` is called,
+    whatever came in between.
     """
 
     def __init__(self, inner: MemoryTier) -> None:
@@ -59,7 +60,7 @@ class FaultyTier(CacheTier, ChangeSink):
 
     @override
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        self._fail()
+        self._fail(reads=True)
         return await self.inner.get_many(keys)
 
     @override
@@ -76,7 +77,7 @@ class FaultyTier(CacheTier, ChangeSink):
 
     @override
     async def read_position(self) -> bytes | None:
-        self._fail()
+        self._fail(reads=True)
         return await self.inner.read_position()
 
     @override
@@ -101,10 +102,13 @@ class FaultyTier(CacheTier, ChangeSink):
     async def close(self) -> None:
         await self.inner.close()
 
-    def _fail(self) -> None:
+    def _fail(self, *, reads: bool = False) -> None:
         match self.fault:
             case None:
                 return
+            case "read only":
+                if not reads:
+                    raise CacheUnavailable(self.fault)
             case "refused":
                 raise CacheUnavailable(self.fault)
             case "bypassed":

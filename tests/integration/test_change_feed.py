@@ -33,7 +33,7 @@ class Witness(ChangeFollower):
     reasons: list[str] = field(default_factory=list)
 
     @override
-    def opened(self, *, database: bytes, since: datetime) -> None:
+    def opened(self, *, database: bytes, since: datetime, heard_at: float) -> None:
         self.told.append("opened")
         self.databases.append(database)
         self.since.append(since)

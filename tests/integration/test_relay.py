@@ -62,8 +62,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def no_wait() -> None:
+def open_gate() -> asyncio.Event:
     """Never hold the relay back."""
+    gate = asyncio.Event()
+    gate.set()
+    return gate
 
 
 @dataclass
@@ -116,7 +119,7 @@ class Bench:
             log=log or PostgresChangeLog(url=self.url, database=self.database),
             sink=sink,
             keys=self.keys,
-            may_send=no_wait,
+            gate=open_gate(),
             observer=self.events.append,
         )
 

@@ -17,7 +17,6 @@ from zpmeow.bootstrap.cache_wiring import open_cache
 from zpmeow.bootstrap.coherence_tasks import CoherenceTasks
 from zpmeow.bootstrap.stores import Stores
 from zpmeow.bootstrap.supervision import running
-from zpmeow.cache.policy import TruthState
 from zpmeow.domain.errors import Unavailable
 from zpmeow.events import Observers
 from zpmeow.postgres.change_log import PostgresChangeLog
@@ -130,7 +129,7 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
                 policies=policies,
                 change_log=change_log,
                 now_ms=lambda: int(clock.now().timestamp() * 1000),
-                truth_state=lambda: _truth_state(database),
+                database=database,
                 observer=observer,
             )
         )
@@ -189,12 +188,6 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
         application = Application(server=server, health=health, watch=watch, tasks=tasks, stores=stores, logs=logs)
         stack.push_async_callback(application.stop)
         yield application
-
-
-def _truth_state(database: Database) -> TruthState:
-    if database.problem is None:
-        return TruthState.ANSWERS
-    return TruthState.DOWN if database.is_down else TruthState.SILENT
 
 
 class _PoolInspection:

@@ -24,6 +24,7 @@ from zpmeow.domain.changes import ChangeLog
 from zpmeow.domain.errors import Unavailable
 from zpmeow.domain.ports import ControlState
 from zpmeow.events import Observer
+from zpmeow.postgres.database import Database
 from zpmeow.repositories.cache_feed import CacheFeed
 from zpmeow.repositories.cache_policies import CachePolicies
 from zpmeow.repositories.change_keys import ChangeKeys
@@ -43,7 +44,7 @@ class CacheParts:
     tier: ResilientTier | None
     relay: InvalidationRelay | None
     keys: ChangeKeys
-    watch: PositionWatch
+    position_watch: PositionWatch
     pending: PendingChanges
     inspection: CacheInspection | None
 
@@ -71,14 +72,22 @@ async def open_cache(
     policies: CachePolicies,
     change_log: ChangeLog,
     now_ms: Callable[[], int],
-    truth_state: Callable[[], TruthState],
+    database: Database,
     observer: Observer,
 ) -> AsyncIterator[CacheParts]:
     """Open the cache; without a URL it is the no-op cache. Works with Redis away."""
     # Longer than any load lives, so that what it brings can be held against every change since it began.
     floors = Floors(keep_seconds=max(FLOOR_SECONDS, database_timeout_seconds + 2 * CLOCK_MARGIN_SECONDS))
     coherence = Coherence(floors=floors, now_ms=now_ms)
-    codec = EntryCodec(now_ms=now_ms)
+
+    def truth_state() -> TruthState:
+        if database.problem is None:
+            return TruthState.ANSWERS
+        # If the feed fell silent before the database did, there were changes that nobody here has heard of.
+        heard = coherence.heard_after(database.answered_at - settings.local_ttl_seconds)
+        return TruthState.DOWN if database.is_down and heard else TruthState.SILENT
+
+    codec = EntryCodec(now_ms=now_ms, lifetime_seconds=policies.longest_lifetime_seconds)
     keys = ChangeKeys(policies=policies, codec=codec)
     pending = PendingChanges(now_ms=now_ms)
     async with AsyncExitStack() as stack:
@@ -119,9 +128,7 @@ async def open_cache(
             assert redis_url is not None
             sink = RedisTier(url=redis_url, pool_size=1, timeout_seconds=_RELAY_TIMEOUT_SECONDS, observer=observer)
             stack.push_async_callback(sink.close)
-            relay = InvalidationRelay(
-                log=change_log, sink=sink, keys=keys, may_send=guarded.wait_until_normal, observer=observer
-            )
+            relay = InvalidationRelay(log=change_log, sink=sink, keys=keys, gate=guarded.normal, observer=observer)
             inspection = CacheInspection(
                 tier=guarded, local=local, coherence=coherence, pending=pending, leads=lambda: relay.leads
             )
@@ -133,7 +140,7 @@ async def open_cache(
             tier=guarded,
             relay=relay,
             keys=keys,
-            watch=watch,
+            position_watch=watch,
             pending=pending,
             inspection=inspection,
         )

@@ -56,7 +56,7 @@ class CoherenceTasks:
         await enter(running("change-feed", feed.run, observer=self._observer))
         await enter(running("invalidation-relay", relay.run, observer=self._observer))
         await self._wait_for_trust()
-        await enter(running("position-watch", self._parts.watch.run, observer=self._observer))
+        await enter(running("position-watch", self._parts.position_watch.run, observer=self._observer))
         await enter(running("inspector", self._inspector.run, observer=self._observer))
 
     async def close(self) -> None:
@@ -67,7 +67,7 @@ class CoherenceTasks:
         deadline = asyncio.get_running_loop().time() + _TRUST_SECONDS
         while self._parts.coherence.verdict.reason is not None and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(_TRUST_POLL_SECONDS)
-            await self._parts.watch.look()
+            await self._parts.position_watch.look()
 
     async def _prune(self) -> None:
         """Remove old lines of the change log for ever, each process at times of its own."""

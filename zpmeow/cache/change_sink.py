@@ -12,6 +12,10 @@ from zpmeow.cache.tier import Entry
 class ChangeSink(Protocol):
     """A tier as the relay sees it. Every method raises CacheError and nothing else."""
 
+    async def probe(self) -> None:
+        """Prove that the tier takes writes."""
+        ...
+
     async def read_position(self) -> bytes | None:
         """Return the position that stands in the tier, if any."""
         ...

@@ -95,6 +95,7 @@ class Coherence:
         self._database: bytes | None = None
         self._since_ms = 0
         self._since = float("inf")
+        self._epoch_since = float("-inf")
         self._confirmed_at = float("-inf")
         self._is_open = False
         self._data: bytes | None = None
@@ -111,16 +112,20 @@ class Coherence:
         if epoch == self._epoch:
             return False
         self._epoch = epoch
+        self._epoch_since = self._monotonic()
         self._highest = (0, 0)
         return True
 
-    def feed_opened(self, *, database: bytes, since_ms: int) -> None:
-        """From `since_ms` on (the database's clock) the feed tells of every change in this database (16 bytes)."""
+    def feed_opened(self, *, database: bytes, since_ms: int, heard_at: float) -> None:
+        """From `since_ms` on (the database's clock) the feed tells of every change in this database (16 bytes).
+
+        `heard_at`: the monotonic clock before that moment was asked for.
+        """
         if database != self._database:
             self._highest = (0, 0)
         self._database = database
         self._since_ms = since_ms
-        self._since = self._confirmed_at = self._monotonic()
+        self._since, self._confirmed_at = self._monotonic(), heard_at
         self._is_open = True
 
     def feed_confirmed(self, sent_at: float) -> None:
@@ -140,14 +145,22 @@ class Coherence:
         """Tell whether the feed was whole at some time in the last `seconds`."""
         return self._monotonic() - self._confirmed_at <= seconds
 
+    def heard_after(self, moment: float) -> bool:
+        """Tell whether the feed was whole at some time after a moment of the monotonic clock."""
+        return self._confirmed_at >= moment
+
     @property
     def is_whole(self) -> bool:
         """Whether what this process keeps itself may be believed: the epoch, the feed and all floors are there."""
         return self._epoch is not None and self.feed_is_live and not self._floors.overflown and not self.bypassed
 
-    def join_seconds(self) -> float:
-        """Return how old a load may be to be joined: any age, as long as what it brings can be held against floors."""
-        return math.inf if self.is_whole else JOIN_SECONDS
+    def join_since(self) -> float:
+        """Return since when a load must run to be joined: all changes since are known here, or it is young."""
+        return max(self._since, self._epoch_since) if self.is_whole else self._monotonic() - JOIN_SECONDS
+
+    def monotonic(self) -> float:
+        """Return the time by which loads begin, in seconds."""
+        return self._monotonic()
 
     def raise_floor(self, key: str, version: int) -> None:
         """Declare everything under `key` below `version` outdated."""
@@ -215,6 +228,8 @@ class Coherence:
     def _judge_age(self, age_ms: int, position: Position) -> Verdict:
         if age_ms < -_AHEAD_MS:
             return _AHEAD
+        if self._floors.overflown:
+            return _OVERFLOWN
         if not self.feed_is_live:
             if age_ms <= _CURRENT_MS:
                 return _SILENT_BUT_CURRENT
@@ -222,8 +237,6 @@ class Coherence:
             never_heard = self._since == math.inf
             was_behind = never_heard or position.at_ms < self._since_ms or age_ms - silent_ms > self._max_lag_ms
             return _SILENT_AND_BEHIND if was_behind else _SILENT
-        if self._floors.overflown:
-            return _OVERFLOWN
         if position.at_ms < self._since_ms or age_ms > self._max_lag_ms:
             return _BEHIND
         return _TRUSTED

@@ -30,9 +30,23 @@ class Reading:
 class EntryCodec:
     """Knows the time."""
 
-    def __init__(self, *, now_ms: Callable[[], int], chance: Callable[[], float] = random.random) -> None:
-        """Go by `now_ms`: milliseconds since 1970, the database's clock. `chance`: 0 to 1, spread evenly."""
+    def __init__(
+        self,
+        *,
+        now_ms: Callable[[], int],
+        lifetime_seconds: float = FENCE_SECONDS,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Go by `now_ms`: milliseconds since 1970, the database's clock.
+
+        Args:
+            now_ms: the clock.
+            lifetime_seconds: how long every entry lives in the tier at least, fences and values alike: as long as the
+                longest-lived value, so that a server which evicts what ends first evicts the oldest.
+            chance: 0 to 1, spread evenly.
+        """
         self._now_ms = now_ms
+        self._lifetime_seconds = lifetime_seconds
         self._chance = chance
 
     def fresh_until_ms(self, key: EntryKey, loaded: Loaded, *, loaded_at_ms: int) -> int:
@@ -62,7 +76,8 @@ class EntryCodec:
             data = envelope.encode(key.text)
         except ValueError:
             return self.fence(key, loaded.version, epoch=epoch, retire=True)
-        return Entry(key=key.text, envelope=data, lifetime_seconds=policy.lifetime_seconds)
+        lifetime_seconds = max(policy.lifetime_seconds, self._lifetime_seconds)
+        return Entry(key=key.text, envelope=data, lifetime_seconds=lifetime_seconds)
 
     def fence(self, key: EntryKey, version: int, *, epoch: bytes, retire: bool) -> Entry:
         """Envelope "nothing below this version"; `retire`: not this version either."""
@@ -77,7 +92,9 @@ class EntryCodec:
             usable_until_ms=now,
             payload=None,
         )
-        return Entry(key=key.text, envelope=envelope.encode(key.text), lifetime_seconds=FENCE_SECONDS, retire=retire)
+        return Entry(
+            key=key.text, envelope=envelope.encode(key.text), lifetime_seconds=self._lifetime_seconds, retire=retire
+        )
 
     def read(self, key: EntryKey, data: bytes, *, epoch: bytes) -> Reading | Corruption | None:
         """Judge the bytes that stood under the key; None: sound, but nothing to serve.

@@ -37,7 +37,9 @@ class Loads:
         self._coherence = coherence
         self._observer = observer
         self._flights: SingleFlight[EntryKey, _Flown] = SingleFlight(
-            on_coalesced=lambda key: observer(LoadCoalesced(key.policy.entity)), join_seconds=coherence.join_seconds
+            on_coalesced=lambda key: observer(LoadCoalesced(key.policy.entity)),
+            join_since=coherence.join_since,
+            monotonic=coherence.monotonic,
         )
 
     async def load(self, keys: Sequence[EntryKey], load: Loader, keep: Keep) -> dict[EntryKey, Loaded]:
@@ -65,10 +67,6 @@ class Loads:
             if not wanted:
                 break
         return found
-
-    def forget(self) -> None:
-        """Let nobody join the loads under way: changes since they began may be missing here."""
-        self._flights.forget()
 
     async def close(self, *, grace_seconds: float) -> None:
         """Let loads end."""

@@ -21,7 +21,6 @@ from typing_extensions import override
 from zpmeow.cache.change_sink import ChangeSink
 from zpmeow.cache.envelope import MAX_ENVELOPE_BYTES
 from zpmeow.cache.errors import CacheUnavailable
-from zpmeow.cache.policy import FENCE_SECONDS
 from zpmeow.cache.position import POSITION_KEY
 from zpmeow.cache.redis_connections import Ask, Command, ErrorReply, RedisConnections, Replies
 from zpmeow.cache.tier import MAX_VALUE_AGE_MS, CacheTier, Entry, PutOutcome, TierInfo, Write
@@ -134,7 +133,7 @@ class RedisTier(CacheTier, ChangeSink):
             *keys,
             expected or b"",
             position,
-            int(FENCE_SECONDS * 1000),
+            max((_lifetime_ms(fence) for fence in fences), default=0),
             MAX_ENVELOPE_BYTES,
             *(fence.envelope for fence in fences),
         )
@@ -228,12 +227,16 @@ _NO_SCRIPT = ErrorReply("NOSCRIPT")
 
 
 def _put_command(write: Write, *, with_source: bool = False) -> Command:
-    lifetime_ms = max(1, math.ceil(write.lifetime_seconds * 1000))
+    lifetime_ms = _lifetime_ms(write)
     if not isinstance(write, Entry):
         return ("SET", write.key, write.text, "PX", lifetime_ms)
     script: Command = ("EVAL", _PUT_IF_NEWER.source) if with_source else ("EVALSHA", _PUT_IF_NEWER.sha)
     rest = (write.envelope, lifetime_ms, int(write.retire), MAX_ENVELOPE_BYTES, MAX_VALUE_AGE_MS)
     return (*script, 2, write.key, POSITION_KEY, *rest)
+
+
+def _lifetime_ms(write: Write) -> int:
+    return max(1, math.ceil(write.lifetime_seconds * 1000))
 
 
 def _put_outcome(write: Write, reply: object) -> PutOutcome | None:

@@ -61,9 +61,10 @@ class ResilientTier(CacheTier):
         self._mode = mode
         self._timeout_seconds = timeout_seconds
         self._catch_up = catch_up
-        self._normal = asyncio.Event()
+        self.normal = asyncio.Event()
+        """Whether the operator allows calls; to be waited for, never to be set."""
         if mode is CacheMode.NORMAL:
-            self._normal.set()
+            self.normal.set()
 
     @property
     def mode(self) -> CacheMode:
@@ -95,13 +96,9 @@ class ResilientTier(CacheTier):
         self._mode = mode
         if mode is CacheMode.NORMAL:
             self._breaker.open("back from bypass")
-            self._normal.set()
+            self.normal.set()
         else:
-            self._normal.clear()
-
-    async def wait_until_normal(self) -> None:
-        """Wait until the operator allows calls."""
-        await self._normal.wait()
+            self.normal.clear()
 
     async def run(self) -> Never:
         """Probe the tier whenever the breaker is not closed, until cancelled.
@@ -192,7 +189,7 @@ class ResilientTier(CacheTier):
 
     async def _prepare_probe(self) -> None:
         """Wait until the operator allows calls; then drop connections, which may lead to a server of the past."""
-        await self._normal.wait()
+        await self.normal.wait()
         await self._inner.reset()
 
     async def _probe_inner(self) -> None:

@@ -8,6 +8,7 @@ Who cannot tell whether what a load will bring is outdated can bound how old the
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -19,14 +20,19 @@ class SingleFlight(Generic[K, V]):
     """Coalesces loads by key."""
 
     def __init__(
-        self, *, on_coalesced: Callable[[K], None], join_seconds: Callable[[], float] = lambda: math.inf
+        self,
+        *,
+        on_coalesced: Callable[[K], None],
+        join_since: Callable[[], float] = lambda: -math.inf,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Call `on_coalesced` for each key that a caller finds under way.
 
-        `join_seconds`: how old a flight may be to be joined now.
+        `join_since`: when a flight must have begun, or later, to be joined now, by `monotonic`.
         """
         self._on_coalesced = on_coalesced
-        self._join_seconds = join_seconds
+        self._join_since = join_since
+        self._monotonic = monotonic
         self._flights: dict[K, tuple[asyncio.Task[Mapping[K, V]], float]] = {}
         self._tasks: set[asyncio.Task[Mapping[K, V]]] = set()
 
@@ -42,7 +48,7 @@ class SingleFlight(Generic[K, V]):
         """
         joined: dict[asyncio.Task[Mapping[K, V]], list[K]] = {}
         rest = []
-        oldest = asyncio.get_running_loop().time() - self._join_seconds()
+        oldest = self._join_since()
         for key in keys:
             flight = self._flights.get(key)
             if flight is None or flight[1] < oldest:
@@ -58,10 +64,6 @@ class SingleFlight(Generic[K, V]):
             found.update((key, values[key]) for key in wanted if key in values)
         return found
 
-    def forget(self) -> None:
-        """Let nobody join the flights under way any more: what they will bring may be outdated."""
-        self._flights.clear()
-
     async def close(self, *, grace_seconds: float) -> None:
         """Wait for the flights under way; their own deadlines end them in any case."""
         if self._tasks:
@@ -73,10 +75,9 @@ class SingleFlight(Generic[K, V]):
         async def fly() -> Mapping[K, V]:
             return await load(keys)
 
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(fly())
+        task = asyncio.get_running_loop().create_task(fly())
         self._tasks.add(task)
-        began = loop.time()
+        began = self._monotonic()
         for key in keys:
             self._flights[key] = (task, began)
         task.add_done_callback(lambda _done: self._land(keys, task))

@@ -10,7 +10,8 @@ No error of a tier leaves this class: a read that the tiers cannot answer is loa
 unless there is something that may be answered while the truth is silent (`lookups.py`).
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 from zpmeow.cache.background import BackgroundTasks
 from zpmeow.cache.call_budget import outside_budget
@@ -31,8 +32,12 @@ from zpmeow.cache.policy import (
     Origin,
     TruthState,
 )
+from zpmeow.cache.single_flight import SingleFlight
 from zpmeow.cache.tier import CacheTier, Entry, PutOutcome
 from zpmeow.events import CacheLookedUp, CorruptEntryFound, InvalidationSent, LookupOutcome, Observer, Tier
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 class TieredCache:
@@ -61,8 +66,8 @@ class TieredCache:
             now_ms: the database's clock.
             truth_state: whether the truth answers, as far as is known without asking.
             unavailable: what loads raise when the truth cannot answer.
-            grace_seconds: how long after the last word of the feed all that is fresh may be answered, marked, while
-                the truth is silent.
+            grace_seconds: how long after the last word of the feed all that is fresh may be answered while the truth
+                is silent.
             observer: is told of each look-up, load and change sent.
         """
         self._tier = tier
@@ -159,14 +164,15 @@ class TieredCache:
         self._coherence.raise_floor(key_text, version)
         self._local.drop_below(key_text, version)
 
-    def join_seconds(self) -> float:
-        """Return how old a load may be to be joined now."""
-        return self._coherence.join_seconds()
+    def flights(self, *, on_coalesced: Callable[[K], None]) -> SingleFlight[K, V]:
+        """Make flights for loads beside those of this class, that are joined by the same rule."""
+        return SingleFlight(
+            on_coalesced=on_coalesced, join_since=self._coherence.join_since, monotonic=self._coherence.monotonic
+        )
 
     def begin_anew(self) -> None:
-        """Forget what is kept in this process, and join no load under way: changes may be missing here."""
+        """Forget what is kept in this process: changes may be missing here."""
         self._local.clear()
-        self._loads.forget()
 
     def knows_newer(self, key: EntryKey, version: int) -> bool:
         """Tell whether this process knows of a committed version above this one."""

@@ -17,7 +17,8 @@ from zpmeow.repositories.cache_policies import CacheLifetimes, CachePolicies
 from zpmeow.repositories.deep_check import DeepCheck
 
 MAX_DIFFERENCES = 100
-_OLD_SECONDS = 20.0  # From then on readers do not believe it.
+_OLD_SECONDS = 20.0  # From then on, or a little later with a long DB_TIMEOUT, readers do not believe it.
+_STILL_SECONDS = 3.0  # A relay that runs renews it twice a second: what came after an older one is not applied yet.
 _PART = "coherence"
 _RESTART = "is a service running with CACHE_ENABLED=true, and does its log say that it brings the change log to Redis?"
 
@@ -47,11 +48,13 @@ async def examine_coherence(database: Database, tier: RedisTier, *, deep: bool) 
     text = f"Redis has seen every change up to {age_seconds:.1f} s ago"
     yield Finding(part=_PART, verdict=verdict, text=text, remedy=None if verdict is Verdict.OK else _RESTART)
     if deep:
-        async for finding in _compare(database, tier, row["epoch"]):
+        async for finding in _compare(database, tier, row["epoch"], is_still=age_seconds > _STILL_SECONDS):
             yield finding
 
 
-async def _compare(database: Database, tier: RedisTier, epoch: bytes) -> AsyncIterator[Finding]:
+async def _compare(database: Database, tier: RedisTier, epoch: bytes, *, is_still: bool) -> AsyncIterator[Finding]:
+    """Tell what differs: broken, unless nobody brings the changes now, so that nobody believes what lacks them."""
+    verdict = Verdict.WARNING if is_still else Verdict.BROKEN
     check = DeepCheck(
         tier=tier,
         find_many=PostgresSessionRepository(database=database).find_many,
@@ -64,7 +67,7 @@ async def _compare(database: Database, tier: RedisTier, epoch: bytes) -> AsyncIt
         async for difference in check.differences():
             told += 1
             if told <= MAX_DIFFERENCES:
-                yield Finding(part="deep", verdict=Verdict.BROKEN, text=str(difference))
+                yield Finding(part="deep", verdict=verdict, text=str(difference))
     except (Unavailable, CacheError) as error:
         yield Finding(part="deep", verdict=Verdict.BROKEN, text=f"broken off: {error}")
         return
@@ -73,9 +76,14 @@ async def _compare(database: Database, tier: RedisTier, epoch: bytes) -> AsyncIt
         f"{counts.keys} keys: {counts.equal} equal the database, {told} differ, {counts.void} void,"
         f" {counts.other} not readable"
     )
-    verdict = Verdict.BROKEN if told else Verdict.OK
-    remedy = "PUT /cache/mode bypass keeps them from being answered; keep the output for a report" if told else None
-    yield Finding(part="deep", verdict=verdict, text=text, remedy=remedy)
+    if not told:
+        yield Finding(part="deep", verdict=Verdict.OK, text=text)
+    elif is_still:
+        text += ", and no service brings changes to Redis now"
+        yield Finding(part="deep", verdict=verdict, text=text, remedy="start the service and look again")
+    else:
+        remedy = "PUT /cache/mode bypass keeps them from being answered; keep the output for a report"
+        yield Finding(part="deep", verdict=verdict, text=text, remedy=remedy)
 
 
 # What is stored says itself how long it holds; these are for what is written, and nothing is written here.

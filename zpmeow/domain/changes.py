@@ -106,8 +106,11 @@ class ChangeLog(Protocol):
 class ChangeFollower(Protocol):
     """Someone who is told by the feed. Nothing here waits, and nothing raises."""
 
-    def opened(self, *, database: bytes, since: datetime) -> None:
-        """From `since` on (the database's clock) every change in this database is told."""
+    def opened(self, *, database: bytes, since: datetime, heard_at: float) -> None:
+        """From `since` on (the database's clock) every change in this database is told.
+
+        `heard_at`: the monotonic clock, seconds, before that moment was asked for.
+        """
         ...
 
     def changed(self, changes: Sequence[Change]) -> None:

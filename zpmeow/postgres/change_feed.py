@@ -68,8 +68,10 @@ class PostgresChangeFeed:
             self._session = session
             await session.listen(beats.channel, beats.receive)
             await session.listen(CHANNEL, self._receive)
+            heard_at = time.monotonic()
             row = await session.fetch_row(statements.LOG_STATE)
-            self._follower.opened(database=database_identity(row), since=row["read_at"] + _ROUNDING)
+            since = row["read_at"] + _ROUNDING
+            self._follower.opened(database=database_identity(row), since=since, heard_at=heard_at)
             await session.fetch(_ASK_FOR_POSITION)
             while True:
                 await beats.send(session)

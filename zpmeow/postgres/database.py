@@ -108,6 +108,11 @@ class Database:
         """Whether nobody listens at its address: then nobody can change anything."""
         return self._reachability.is_down
 
+    @property
+    def answered_at(self) -> float:
+        """When it answered last, by the monotonic clock."""
+        return self._reachability.answered_at
+
     def statistics(self) -> PoolStatistics:
         """Return how the connections of the requests are used."""
         return self._requests.pool.statistics()

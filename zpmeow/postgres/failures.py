@@ -41,8 +41,7 @@ class QueryFailedError(Exception):
 class Failure:
     """What the caller is told, what the metrics are told, and what is wrong with the database itself, if anything.
 
-    `problem` is for operators: it may name hosts, users and databases, never values. `is_down`: nobody listens there,
-    or a server that does not serve yet.
+    `problem` is for operators: it may name hosts, users and databases, never values. `is_down`: nobody listens there.
     """
 
     error: Exception
@@ -64,7 +63,6 @@ _PASSING_STATES = {
     "55P03",  # lock_not_available, by lock_timeout
 }
 _TIMEOUT_STATES = {"57014", "55P03", "25P03"}  # query_canceled: by statement_timeout, nobody else cancels
-_STARTING_STATE = "57P03"
 _GONE_STATES = {"57P01", "57P02", "57P03", "57P05"}  # shut down, crashed, starting up, idle too long
 
 
@@ -118,8 +116,7 @@ def _classify_answer(error: asyncpg.PostgresError, *, connecting: bool) -> Failu
     state = error.sqlstate or "XX000"
     description = _describe_answer(error, state)
     if connecting or state[:2] == "08" or state in _GONE_STATES:
-        text = "the database does not accept connections now"
-        return _unreachable(text, description, is_down=connecting and state == _STARTING_STATE)
+        return _unreachable("the database does not accept connections now", description)
     # A migration changed a column under a transaction's prepared statement; asyncpg has dropped the statement by now.
     is_outdated = isinstance(error, asyncpg.InvalidCachedStatementError)
     if is_outdated or state in _PASSING_STATES or state[:2] in _PASSING_CLASSES:

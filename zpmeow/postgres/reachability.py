@@ -4,16 +4,22 @@ One call that ends badly proves little: a query may wait for a lock until its ti
 are answered. So a failure counts only if nobody had an answer since that call began.
 """
 
+import time
+from collections.abc import Callable
+
 from zpmeow.events import DatabaseReachabilityChanged, Observer
 
 
 class Reachability:
     """The verdict of all calls of this process on the database."""
 
-    def __init__(self, *, observer: Observer) -> None:
+    def __init__(self, *, observer: Observer, monotonic: Callable[[], float] = time.monotonic) -> None:
         """Start with the assumption that the database answers; tell the observer of each change."""
         self._observer = observer
         self._answers = 0
+        self._monotonic = monotonic
+        self.answered_at = float("-inf")
+        """When the database answered last, by the monotonic clock."""
         self._problem: str | None = None
         self._is_down = False
 
@@ -24,7 +30,7 @@ class Reachability:
 
     @property
     def is_down(self) -> bool:
-        """Whether the problem is that nobody listens at the database's address, or a server that does not serve yet.
+        """Whether the problem is that nobody listens at the database's address.
 
         Then nobody else can change anything either, as far as this address is the database's only one.
         """
@@ -37,6 +43,7 @@ class Reachability:
     def answered(self) -> None:
         """Note that the database answered something."""
         self._answers += 1
+        self.answered_at = self._monotonic()
         if self._problem is not None:
             self._problem = None
             self._observer(DatabaseReachabilityChanged(None))

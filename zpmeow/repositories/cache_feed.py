@@ -37,14 +37,15 @@ class CacheFeed(ChangeFollower):
         self._wake_relay = wake_relay
         self._control_changed = control_changed
         self._observer = observer
-        self._is_open = False
+        self._told_reasons: set[str] = set()
 
     @override
-    def opened(self, *, database: bytes, since: datetime) -> None:
-        self._coherence.feed_opened(database=database, since_ms=int(since.timestamp() * 1000))
+    def opened(self, *, database: bytes, since: datetime, heard_at: float) -> None:
+        since_ms = int(since.timestamp() * 1000)
+        self._coherence.feed_opened(database=database, since_ms=since_ms, heard_at=heard_at)
         self._cache.begin_anew()
         self._control_changed()
-        self._is_open = True
+        self._told_reasons.clear()
         self._observer(FeedChanged(live=True))
 
     @override
@@ -69,6 +70,7 @@ class CacheFeed(ChangeFollower):
     @override
     def lost(self, reason: str) -> None:
         self._coherence.feed_lost()
-        if self._is_open:
-            self._is_open = False
+        # Tried again several times a second: each reason is told once, until the feed is open.
+        if reason not in self._told_reasons:
+            self._told_reasons.add(reason)
             self._observer(FeedChanged(live=False, reason=reason))

@@ -93,6 +93,11 @@ class CachePolicies:
         self._name_policy = HintPolicy(entity="name", lifetime_seconds=lifetimes.session_seconds + stale_seconds)
         self._key_policy = HintPolicy(entity="key", lifetime_seconds=lifetimes.session_seconds)
 
+    @property
+    def longest_lifetime_seconds(self) -> float:
+        """How long the entry lives in the tier that lives longest."""
+        return max(policy.lifetime_seconds for policy in self._policies.values())
+
     def entry_key(self, session_id: UUID, entity: Entity) -> EntryKey:
         """Return where a record of the session is cached."""
         return self._entry_key(session_id, entity)

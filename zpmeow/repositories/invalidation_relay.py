@@ -18,7 +18,7 @@ log, one from before the oldest line that is left.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Never
+from typing import Never, Protocol
 
 from zpmeow.cache.change_sink import ChangeSink
 from zpmeow.cache.errors import CacheError
@@ -43,6 +43,19 @@ process has heard of the change by the feed."""
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.5
 _LONGEST_DOUBT_SECONDS = 5.0
+_STANDING_SECONDS = 10.0  # A position that stood for so long was no accident.
+
+
+class Gate(Protocol):
+    """Whether anything may be sent, as asyncio.Event has it."""
+
+    def is_set(self) -> bool:
+        """Tell whether it may."""
+        ...
+
+    async def wait(self) -> object:
+        """Wait until it may."""
+        ...
 
 
 class InvalidationRelay:
@@ -54,21 +67,23 @@ class InvalidationRelay:
         log: ChangeLog,
         sink: ChangeSink,
         keys: ChangeKeys,
-        may_send: Callable[[], Awaitable[None]],
+        gate: Gate,
         observer: Observer,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Bring `log` to `sink`. `may_send` is waited for before anything is sent (an operator's bypass)."""
+        """Bring `log` to `sink`, while `gate` is open (an operator's bypass closes it)."""
         self._log = log
         self._sink = sink
         self._keys = keys
-        self._may_send = may_send
+        self._gate = gate
         self._observer = observer
         self._monotonic = monotonic
         self._sleep = sleep
         self._woken = asyncio.Event()
         self._leads = False
+        self._begun_epoch: bytes | None = None
+        self._told_reasons: set[str] = set()
 
     @property
     def leads(self) -> bool:
@@ -83,33 +98,38 @@ class InvalidationRelay:
         """Lead again and again, until cancelled."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            await self._may_send()
-            began = self._monotonic()
+            await self._gate.wait()
+            reason = "an operator's bypass"
+            led = False
             try:
                 await self._sink.read_position()  # Without Redis there is nothing to lead for.
                 async with self._log.lead() as reader:
-                    self._tell(leads=True)
                     await self._lead(reader)
             except (Unavailable, CacheError) as error:
-                self._tell(leads=False, reason=str(error))
+                reason = str(error)
             finally:
-                self._leads = False
-            if self._monotonic() - began > _LONGEST_PAUSE_SECONDS:
+                led, self._leads = self._leads, False
+            self._tell_end(reason, led=led)
+            if led:
                 pause = _FIRST_PAUSE_SECONDS
             await self._sleep(pause)
             pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
 
-    async def _lead(self, reader: LogReader) -> Never:
+    async def _lead(self, reader: LogReader) -> None:
+        """Bring changes until something goes wrong, or the gate is closed."""
         position: tuple[Position, bytes] | None = None
         pause = _FIRST_PAUSE_SECONDS
-        while True:
-            await self._may_send()
+        stands_since = self._monotonic()
+        while self._gate.is_set():
             if position is None:
+                stands_since = self._monotonic()
                 position = await self._find_position(reader)
             if position is not None:
                 position = await self._catch_up(reader, *position)
             if position is not None:
-                pause = _FIRST_PAUSE_SECONDS
+                self._tell_begin()
+                if self._monotonic() - stands_since > _STANDING_SECONDS:
+                    pause = _FIRST_PAUSE_SECONDS
                 await self._rest()
             else:
                 # Somebody else writes positions, or what is found does not stand: no hurry to begin epoch after epoch.
@@ -134,9 +154,13 @@ class InvalidationRelay:
             assert position is not None
             assert stored is not None
             return position, stored
-        # Never one that was used before, by whatever the database was before it was restored.
-        await reader.raise_epoch()
-        state = await reader.state()
+        if self._begun_epoch is None or state.epoch != self._begun_epoch:
+            await self._sink.probe()  # A server that takes no writes could not be told.
+            # Never an epoch that was used before, by whatever the database was before it was restored.
+            await reader.raise_epoch()
+            self._observer(EpochBegun(doubt))
+            state = await reader.state()
+            self._begun_epoch = state.epoch
         if state.newest is None:
             return None  # The line of the new epoch is gone already: somebody empties the log.
         begun = Position(
@@ -149,7 +173,7 @@ class InvalidationRelay:
         data = begun.encode()
         if not await self._sink.apply([], expected=stored, position=data):
             return None
-        self._observer(EpochBegun(doubt))
+        self._begun_epoch = None  # It is used from now on.
         return begun, data
 
     async def _doubt(self, reader: LogReader, state: LogState, position: Position | None) -> str | None:
@@ -203,10 +227,17 @@ class InvalidationRelay:
             return False
         return (await reader.state()).epoch != position.epoch  # Else a past epoch was told of late.
 
-    def _tell(self, *, leads: bool, reason: str = "") -> None:
-        if leads != self._leads:
-            self._leads = leads
-            self._observer(LeadChanged(leads=leads, reason=reason))
+    def _tell_begin(self) -> None:
+        self._told_reasons.clear()
+        if not self._leads:
+            self._leads = True
+            self._observer(LeadChanged(leads=True))
+
+    def _tell_end(self, reason: str, *, led: bool) -> None:
+        """Tell each reason once: while it lasts, the lead is sought twice a second."""
+        if led or reason not in self._told_reasons:
+            self._told_reasons.add(reason)
+            self._observer(LeadChanged(leads=False, reason=reason))
 
 
 def _durable(snapshot: LogSnapshot, anchor: Anchor) -> LogSnapshot:

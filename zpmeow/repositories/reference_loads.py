@@ -49,9 +49,8 @@ class ReferenceLoads:
         self._policies = policies
         self._entries = entries
         self._observer = observer
-        self._flights: SingleFlight[Flight, _Flown] = SingleFlight(
-            on_coalesced=lambda load: observer(LoadCoalesced(policies.hint_key(load[0]).policy.entity)),
-            join_seconds=cache.join_seconds,
+        self._flights: SingleFlight[Flight, _Flown] = cache.flights(
+            on_coalesced=lambda load: observer(LoadCoalesced(policies.hint_key(load[0]).policy.entity))
         )
 
     async def load(self, reference: Hinted, wanted: frozenset[Entity], *, bypassed: bool) -> Snapshot | None:

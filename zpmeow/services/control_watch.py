@@ -64,7 +64,6 @@ class ControlWatch:
         self._woken.set()
 
     async def _rest(self) -> None:
-        self._woken.clear()
         waiting = asyncio.ensure_future(self._woken.wait())
         resting = asyncio.ensure_future(self._sleep(_PERIOD_SECONDS))
         try:
@@ -77,6 +76,7 @@ class ControlWatch:
         """Read for ever."""
         while True:
             await self._rest()
+            self._woken.clear()  # Before the reading: who calls during it means a later one.
             try:
                 await self.refresh()
             except Unavailable:

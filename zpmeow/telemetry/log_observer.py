@@ -132,7 +132,7 @@ class LogObserver:
             case LeadChanged(leads=True):
                 logger.info("This process brings the change log to Redis")
             case LeadChanged(reason=reason):
-                logger.info("This process no longer brings the change log to Redis: %s", reason)
+                logger.info("This process does not bring the change log to Redis: %s", reason)
             case EpochBegun(reason=reason):
                 logger.warning("Everything cached is void from now on: %s", reason)
             case TrustChanged(reason=None):

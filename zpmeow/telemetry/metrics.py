@@ -315,7 +315,7 @@ def _cache_gauges(state: SystemState) -> Iterator[Metric]:
     )
     yield _gauge(
         "zpmeow_coherence_lag_seconds",
-        "How old the position is that Redis was last seen with, NaN without one. Above 20 Redis is not believed.",
+        "How old the position is that Redis was last seen with, NaN without one. Above 20 Redis is hardly believed.",
         math.nan if state.lag_seconds is None else state.lag_seconds,
     )
     yield _gauge(

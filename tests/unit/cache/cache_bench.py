@@ -123,7 +123,7 @@ class Bench:
 
     def open_feed(self) -> None:
         """Let the feed begin now."""
-        self.coherence.feed_opened(database=DATABASE, since_ms=self.now_ms())
+        self.coherence.feed_opened(database=DATABASE, since_ms=self.now_ms(), heard_at=self.seconds)
 
     def hear_feed(self) -> None:
         """Let the feed say that it is there."""

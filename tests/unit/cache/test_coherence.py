@@ -1,7 +1,5 @@
 """Coherence: what is cached is believed only when this process would know of every change it has not seen."""
 
-import math
-
 import pytest
 
 from zpmeow.cache.coherence import JOIN_SECONDS, Belief, Coherence
@@ -25,7 +23,7 @@ class Bench:
         self.floors = Floors(max_floors=max_floors, monotonic=self.monotonic)
         self.coherence = Coherence(floors=self.floors, now_ms=self.now_ms, monotonic=self.monotonic)
         self.coherence.set_epoch(EPOCH)
-        self.coherence.feed_opened(database=DATABASE, since_ms=START_MS)
+        self.coherence.feed_opened(database=DATABASE, since_ms=START_MS, heard_at=self.seconds)
 
     def now_ms(self) -> int:
         """Return the database's clock."""
@@ -72,7 +70,7 @@ def test_judge_trusts_when_the_position_is_new_and_the_feed_lives(bench: Bench) 
 def test_judge_doubts_when_the_epoch_is_not_known(bench: Bench) -> None:
     """Before the database was asked for its epoch, nothing can be compared with it."""
     fresh = Coherence(floors=bench.floors, now_ms=bench.now_ms, monotonic=bench.monotonic)
-    fresh.feed_opened(database=DATABASE, since_ms=START_MS)
+    fresh.feed_opened(database=DATABASE, since_ms=START_MS, heard_at=bench.seconds)
 
     verdict = fresh.judge(position())
 
@@ -140,7 +138,7 @@ def test_judge_begins_anew_when_epoch_or_database_has_changed(bench: Bench) -> N
 
     bench.coherence.set_epoch(OTHER_EPOCH)
     in_other_epoch = bench.judge(position(xmax=5, epoch=OTHER_EPOCH))
-    bench.coherence.feed_opened(database=OTHER_DATABASE, since_ms=START_MS)
+    bench.coherence.feed_opened(database=OTHER_DATABASE, since_ms=START_MS, heard_at=bench.seconds)
     in_other_database = bench.judge(position(xmax=3, epoch=OTHER_EPOCH, database=OTHER_DATABASE))
 
     assert (in_other_epoch, in_other_database) == (Belief.TRUSTED, Belief.TRUSTED)
@@ -151,7 +149,7 @@ def test_judge_keeps_the_highest_position_when_the_feed_of_the_same_database_ope
     bench.pass_time(2)
     bench.judge(position(START_MS + 2_000, xmax=10))
 
-    bench.coherence.feed_opened(database=DATABASE, since_ms=START_MS)
+    bench.coherence.feed_opened(database=DATABASE, since_ms=START_MS, heard_at=bench.seconds)
 
     assert bench.judge(position(xmax=9)) is Belief.DOUBTFUL
 
@@ -201,7 +199,7 @@ def test_judge_trusts_only_a_feed_that_is_open_when_it_was_lost(bench: Bench) ->
     bench.coherence.feed_confirmed(bench.seconds)
     lost = bench.judge(position())
 
-    bench.coherence.feed_opened(database=DATABASE, since_ms=START_MS)
+    bench.coherence.feed_opened(database=DATABASE, since_ms=START_MS, heard_at=bench.seconds)
 
     assert lost is Belief.CURRENT
     assert bench.judge(position()) is Belief.TRUSTED
@@ -306,7 +304,7 @@ def test_process_memory_is_not_believed_when_epoch_or_floors_are_missing() -> No
     """Without the epoch, and with floors dropped, nothing kept here is sure."""
     bench = Bench(max_floors=1)
     fresh = Coherence(floors=Floors(), now_ms=bench.now_ms, monotonic=bench.monotonic)
-    fresh.feed_opened(database=DATABASE, since_ms=START_MS)
+    fresh.feed_opened(database=DATABASE, since_ms=START_MS, heard_at=bench.seconds)
     bench.coherence.raise_floor("a", 1)
     bench.coherence.raise_floor("b", 2)
 
@@ -329,7 +327,7 @@ def test_load_is_covered_when_it_began_after_the_feed_opened(bench: Bench) -> No
     bench.coherence.feed_lost()
     early = bench.coherence.begin_load()
     bench.pass_time(0.5)
-    bench.coherence.feed_opened(database=DATABASE, since_ms=bench.now_ms())
+    bench.coherence.feed_opened(database=DATABASE, since_ms=bench.now_ms(), heard_at=bench.seconds)
     late = bench.coherence.begin_load()
 
     assert not bench.coherence.covers(early)
@@ -391,12 +389,15 @@ def test_change_is_known_when_it_came_after_a_load_began(bench: Bench) -> None:
     assert not bench.coherence.changed_since("b", mark)
 
 
-def test_load_of_any_age_may_be_joined_when_floors_can_judge_it(bench: Bench) -> None:
-    """Without the feed a load is joined for a second only: it bounds what a caller may be told."""
-    whole = bench.coherence.join_seconds()
+def test_load_may_be_joined_when_it_began_after_the_last_gap(bench: Bench) -> None:
+    """All changes since are known; without the feed one is joined for a second only: that bounds what it may miss."""
+    opened = bench.seconds
+    bench.pass_time(100)
+    whole = bench.coherence.join_since()
+    bench.coherence.set_epoch(OTHER_EPOCH)
+    in_new_epoch = bench.coherence.join_since()
     bench.pass_time(1.001, feed_lives=False)
-    silent = bench.coherence.join_seconds()
-    bench.coherence.feed_confirmed(bench.seconds)
+    silent = bench.coherence.join_since()
 
-    assert (whole, silent) == (math.inf, JOIN_SECONDS)
-    assert bench.coherence.join_seconds() == math.inf
+    assert (whole, in_new_epoch) == (opened, opened + 100)
+    assert silent == bench.seconds - JOIN_SECONDS

@@ -194,6 +194,7 @@ async def test_load_is_not_joined_when_it_began_before_the_gap_of_the_feed(bench
     early = bench.begin_read(A)
     await settle()
     bench.change(A, "new", 5, told=False)
+    bench.pass_time(0.1)
     bench.open_feed()
     bench.cache.begin_anew()
 

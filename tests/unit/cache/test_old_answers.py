@@ -16,6 +16,7 @@ from tests.unit.cache.cache_bench import (
     TruthAwayError,
     settle,
 )
+from zpmeow.cache.coherence import Belief, Coherence
 from zpmeow.cache.policy import EntryKey, Loaded, TruthState
 from zpmeow.events import LookupOutcome, Tier
 
@@ -122,3 +123,14 @@ async def test_nothing_is_counted_when_the_inspector_looks() -> None:
     await settle()
 
     assert bench.outcomes() == []
+
+
+async def test_read_is_answered_when_the_feed_was_never_opened_and_the_position_is_old() -> None:
+    """A feed that cannot connect at all, and a Redis that somebody else kept until a moment ago."""
+    bench = Bench()
+    fresh = Coherence(floors=bench.floors, now_ms=bench.now_ms, monotonic=bench.monotonic)
+    fresh.set_epoch(EPOCH)
+    data = bench.place_position()
+    bench.pass_time(3, feed_lives=False, relay_lives=False)
+
+    assert fresh.judge(data).belief is Belief.DOUBTFUL

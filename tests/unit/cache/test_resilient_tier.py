@@ -448,9 +448,9 @@ async def test_breaker_opens_when_the_first_call_of_each_request_leaves_no_time_
 async def test_waiting_for_normal_ends_when_the_operator_allows_calls() -> None:
     """At once in the normal mode; in a bypass not before it is over."""
     stage = Stage()
-    await stage.tier.wait_until_normal()
+    await stage.tier.normal.wait()
     stage.tier.set_mode(CacheMode.BYPASS)
-    waiting = asyncio.create_task(stage.tier.wait_until_normal())
+    waiting = asyncio.create_task(stage.tier.normal.wait())
     await asyncio.sleep(0)
     before = waiting.done()
 

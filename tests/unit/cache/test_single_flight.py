@@ -132,28 +132,17 @@ async def test_key_is_missing_in_the_answer_when_it_does_not_exist(flights: Sing
     assert await flights.load(["a", "absent"], truth.load) == {"a": "A"}
 
 
-class LoopTime:
-    """The time of the running loop, moved by hand; timers do not matter here."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Take the loop's place at telling the time."""
-        self.now = 1_000.0
-        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now)
-
-
-@pytest.mark.parametrize(
-    ("join_seconds", "age_seconds", "load_count"), [(1.0, 1.0, 1), (1.0, 1.001, 2), (math.inf, 1e6, 1), (0.0, 0.001, 2)]
-)
-async def test_load_is_not_joined_when_it_is_older_than_allowed(
-    coalesced: list[str], monkeypatch: pytest.MonkeyPatch, join_seconds: float, age_seconds: float, load_count: int
+@pytest.mark.parametrize(("join_since", "load_count"), [(-math.inf, 1), (1_000.0, 1), (1_000.001, 2), (2_000.0, 2)])
+async def test_load_is_not_joined_when_it_began_before_the_time_allowed(
+    coalesced: list[str], join_since: float, load_count: int
 ) -> None:
     """What an old load will bring is as old as its beginning; a caller that comes too late for it asks anew."""
-    flights = SingleFlight[str, str](on_coalesced=coalesced.append, join_seconds=lambda: join_seconds)
-    time = LoopTime(monkeypatch)
+    flights = SingleFlight[str, str](
+        on_coalesced=coalesced.append, join_since=lambda: join_since, monotonic=lambda: 1_000.0
+    )
     truth = Truth()
     first = asyncio.create_task(flights.load(["a"], truth.load))
     await _settle()
-    time.now += age_seconds
     second = asyncio.create_task(flights.load(["a"], truth.load))
     await _settle()
 
@@ -163,16 +152,14 @@ async def test_load_is_not_joined_when_it_is_older_than_allowed(
     assert truth.asked == [["a"]] * load_count
 
 
-async def test_new_load_is_joined_when_an_old_one_is_still_under_way(
-    coalesced: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_new_load_is_joined_when_an_old_one_is_still_under_way(coalesced: list[str]) -> None:
     """The old one ends without taking the new one's place away."""
-    flights = SingleFlight[str, str](on_coalesced=coalesced.append, join_seconds=lambda: 1.0)
-    time = LoopTime(monkeypatch)
+    now = 1_000.0
+    flights = SingleFlight[str, str](on_coalesced=coalesced.append, join_since=lambda: now - 1, monotonic=lambda: now)
     old, new = Truth(), Truth()
     first = asyncio.create_task(flights.load(["a"], old.load))
     await _settle()
-    time.now += 2
+    now += 2
     second = asyncio.create_task(flights.load(["a"], new.load))
     await _settle()
 
@@ -184,54 +171,3 @@ async def test_new_load_is_joined_when_an_old_one_is_still_under_way(
 
     assert (await second, await third) == ({"a": "A"}, {"a": "A"})
     assert (old.asked, new.asked) == ([["a"]], [["a"]])
-
-
-async def test_load_is_not_joined_when_it_was_forgotten(flights: SingleFlight[str, str]) -> None:
-    """After `forget` a caller asks anew; those who wait already are still answered."""
-    truth = Truth()
-    first = asyncio.create_task(flights.load(["a"], truth.load))
-    await _settle()
-
-    flights.forget()
-    second = asyncio.create_task(flights.load(["a"], truth.load))
-    await _settle()
-    truth.release.set()
-
-    assert (await first, await second) == ({"a": "A"}, {"a": "A"})
-    assert truth.asked == [["a"], ["a"]]
-
-
-async def test_nobody_is_harmed_when_half_of_the_callers_are_cancelled(flights: SingleFlight[str, str]) -> None:
-    """Those who stay get their answer from the one load; those who go are gone at once."""
-    truth = Truth()
-    callers = [asyncio.create_task(flights.load(["a"], truth.load)) for _ in range(100)]
-    await _settle()
-
-    for caller in callers[::2]:
-        caller.cancel()
-    await _settle()
-    gone = [caller.cancelled() for caller in callers[::2]]
-    truth.release.set()
-    stayed = await asyncio.gather(*callers[1::2])
-
-    assert gone == [True] * 50
-    assert stayed == [{"a": "A"}] * 50
-    assert truth.asked == [["a"]]
-
-
-async def test_close_waits_for_the_load_when_one_is_under_way(flights: SingleFlight[str, str]) -> None:
-    """A load whose caller has gone is finished before the stop; nothing under way is nothing to wait for."""
-    truth = Truth()
-    await flights.close(grace_seconds=1)
-    caller = asyncio.create_task(flights.load(["a"], truth.load))
-    await _settle()
-    caller.cancel()
-    closing = asyncio.create_task(flights.close(grace_seconds=60))
-    await _settle()
-    before = closing.done()
-
-    truth.release.set()
-    await closing
-
-    assert not before
-    assert flights.in_flight == 0

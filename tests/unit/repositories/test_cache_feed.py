@@ -27,6 +27,7 @@ from zpmeow.repositories.change_keys import ChangeKeys
 ID = UUID(int=1)
 DATABASE = b"d" * 16
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+HEARD_AT = 100.0
 NOW_MS = int(SINCE.timestamp() * 1000)
 
 
@@ -73,7 +74,7 @@ class Bench:
 
     def open(self) -> None:
         """Open the feed, and forget what that did."""
-        self.feed.opened(database=DATABASE, since=SINCE)
+        self.feed.opened(database=DATABASE, since=SINCE, heard_at=HEARD_AT)
         self.events.clear()
         self.control_changes = 0
 
@@ -107,7 +108,7 @@ def test_what_is_kept_is_forgotten_when_the_feed_opens(bench: Bench) -> None:
     """Changes may have been missed until now: values of before go, the settings are read, and it is told once."""
     bench.local.put(bench.key, "old", version=1, size_bytes=1)
 
-    bench.feed.opened(database=DATABASE, since=SINCE)
+    bench.feed.opened(database=DATABASE, since=SINCE, heard_at=HEARD_AT)
 
     assert bench.local.get(bench.key) is None
     assert bench.coherence.is_whole
@@ -193,20 +194,16 @@ def test_feed_is_live_as_long_as_it_is_confirmed(bench: Bench) -> None:
     assert not bench.coherence.feed_is_live
 
 
-def test_nothing_is_believed_when_the_feed_is_lost_and_it_is_told_once(bench: Bench) -> None:
-    """However often the attempts to open it fail."""
+def test_nothing_is_believed_when_the_feed_is_lost_and_each_reason_is_told_once(bench: Bench) -> None:
+    """However often the attempts to open it fail; whether or not it was open before."""
+    for reason in ("refused", "refused"):
+        bench.feed.lost(reason)
+    at_the_start = list(bench.events)
     bench.open()
 
-    for reason in ("broke off", "refused", "refused"):
+    for reason in ("broke off", "refused", "broke off", "refused"):
         bench.feed.lost(reason)
 
     assert not bench.coherence.is_whole
-    assert bench.events == [FeedChanged(live=False, reason="broke off")]
-
-
-def test_nothing_is_told_when_a_feed_is_lost_that_never_was_open(bench: Bench) -> None:
-    """A start without the database is no loss."""
-    bench.feed.lost("refused")
-
-    assert bench.events == []
-    assert not bench.coherence.is_whole
+    assert at_the_start == [FeedChanged(live=False, reason="refused")]
+    assert bench.events == [FeedChanged(live=False, reason="broke off"), FeedChanged(live=False, reason="refused")]

@@ -474,3 +474,27 @@ async def test_write_that_broke_off_is_not_hidden_when_the_feed_is_silent(bench:
 
     assert found is None
     bench.processes.append(bench.cached)
+
+
+async def test_reader_by_name_is_not_answered_with_a_load_from_before_a_gap_of_the_feed(bench: Bench) -> None:
+    """What was changed in the gap is known to nobody here: whoever comes after it asks anew, by name as by id."""
+    created, _ = await bench.create("alpha")
+    reader = bench.start_process()
+    bench.memory.stored.pop("zpmeow:name:alpha")
+    bench.processes.remove(reader)  # It hears nothing from now on.
+    bench.truth.gate.clear()
+    before = asyncio.create_task(reader.repository.find(ByName("alpha"), ALL))
+    await settle()
+    reader.feed.lost("broken off")
+    await bench.inner.change_status(ById(created.session.id), report(SessionStatus.CONNECTING, None))
+    bench.time += timedelta(seconds=2)
+    reader.feed.opened(database=bench.log.database, since=bench.now(), heard_at=bench.monotonic())
+
+    after = asyncio.create_task(reader.repository.find(ByName("alpha"), ALL))
+    await settle()
+    bench.truth.gate.set()
+    await before
+
+    found = await after
+    assert found is not None
+    assert found.status.status is SessionStatus.CONNECTING

@@ -56,14 +56,11 @@ class Bench:
                 self.pauses.append(seconds)
             await asyncio.sleep(0)
 
-        async def may_send() -> None:
-            await self.gate.wait()
-
         return InvalidationRelay(
             log=self.log,
             sink=self.tier,
             keys=ChangeKeys(policies=self.policies, codec=EntryCodec(now_ms=lambda: 0)),
-            may_send=may_send,
+            gate=self.gate,
             observer=self.events.append,
             monotonic=lambda: self.now,
             sleep=pause,
@@ -398,7 +395,7 @@ async def test_database_is_left_alone_when_the_tier_is_away(bench: Bench) -> Non
 
     assert not bench.log.is_led
     assert bench.log.epochs_raised == 0
-    assert bench.led() == []
+    assert bench.led() == [False]  # Why nobody leads is told once, however often it is tried.
 
 
 async def test_pauses_grow_when_nothing_works_and_are_short_again_when_it_did(bench: Bench) -> None:
@@ -555,3 +552,29 @@ async def test_position_does_not_hold_what_a_crash_may_take_back(running: Bench)
     await running.settle()
 
     assert running.position.snapshot[1] <= newest + 1
+
+
+async def test_no_epoch_is_begun_when_the_tier_takes_no_writes(bench: Bench) -> None:
+    """A full or read-only Redis could not be told: epoch after epoch would make everything void for nothing."""
+    bench.tier.fault = "read only"
+    raised = bench.log.epochs_raised
+
+    bench.start()
+    for _ in range(5):
+        await bench.settle()
+    bench.tier.fault = None
+    await bench.settle()
+
+    assert bench.log.epochs_raised - raised == 1
+    assert len(bench.begun()) == 1
+    assert bench.relay.leads
+
+
+async def test_lead_is_left_when_a_bypass_begins(running: Bench) -> None:
+    """Who may not send does not lead, and does not say that he does."""
+    running.gate.clear()
+
+    await running.settle()
+
+    assert not running.relay.leads
+    assert not running.log.is_led
