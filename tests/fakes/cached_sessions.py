@@ -99,7 +99,7 @@ def make_cached_sessions(
     policies = CachePolicies(LIFETIMES)
     codec = EntryCodec(now_ms=now_ms)
     keys = ChangeKeys(policies=policies, codec=codec)
-    coherence = Coherence(floors=Floors(monotonic=monotonic), now_ms=now_ms, monotonic=monotonic)
+    coherence = Coherence(floors=Floors(monotonic=monotonic), now_ms=now_ms, join_seconds=1.0, monotonic=monotonic)
     local = LocalTier(max_bytes=local_bytes, ttl_seconds=5, monotonic=monotonic)
     cache = TieredCache(
         tier=tier,

@@ -31,6 +31,7 @@ from zpmeow.repositories.change_keys import ChangeKeys
 from zpmeow.repositories.invalidation_relay import InvalidationRelay
 from zpmeow.settings import BreakerSettings, CacheSettings
 
+_JOIN_SECONDS = 1.0  # Where CACHE_LOCAL_TTL names no bound.
 _GRACE_SECONDS = 2.0  # At the stop, for fills under way.
 _RELAY_TIMEOUT_SECONDS = 0.5  # A batch is 3 ms of Redis' time; the relay serves nobody who waits.
 
@@ -78,7 +79,7 @@ async def open_cache(
     """Open the cache; without a URL it is the no-op cache. Works with Redis away."""
     # Longer than any load lives, so that what it brings can be held against every change since it began.
     floors = Floors(keep_seconds=max(FLOOR_SECONDS, database_timeout_seconds + 2 * CLOCK_MARGIN_SECONDS))
-    coherence = Coherence(floors=floors, now_ms=now_ms)
+    coherence = Coherence(floors=floors, now_ms=now_ms, join_seconds=settings.local_ttl_seconds or _JOIN_SECONDS)
 
     def truth_state() -> TruthState:
         if database.problem is None:

@@ -30,10 +30,6 @@ FEED_SILENCE_SECONDS = 1.0
 CLOCK_MARGIN_SECONDS = 10.0
 """By how much floors outlive what they cover: the error of this process' idea of the database's clock, and more."""
 
-JOIN_SECONDS = 1.0
-"""How old a load may be to be joined while changes may be missing here: it bounds what a caller may be told then, and a
-database that hangs is asked once a second for a key."""
-
 _AHEAD_MS = 2_000  # A position from the future: the database's clock was set back, or this process' idea of it is off.
 _CURRENT_MS = 2_000  # The relay renews its position twice a second.
 _OVERTAKEN_MS = 1_000
@@ -81,9 +77,19 @@ class Coherence:
     """Judges positions, and keeps the floors. Not for use from several threads."""
 
     def __init__(
-        self, *, floors: Floors, now_ms: Callable[[], int], monotonic: Callable[[], float] = time.monotonic
+        self,
+        *,
+        floors: Floors,
+        now_ms: Callable[[], int],
+        join_seconds: float,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Go by `now_ms`, the database's clock in milliseconds since 1970, and by `monotonic`, in seconds."""
+        """Go by `now_ms`, the database's clock in milliseconds since 1970, and by `monotonic`, in seconds.
+
+        `join_seconds`: how old a load may be to be joined while changes may be missing here. Nobody is told anything
+        older than that then; a database that hangs is asked for a key so often.
+        """
+        self._join_seconds = join_seconds
         self._floors = floors
         self._now_ms = now_ms
         self._monotonic = monotonic
@@ -156,7 +162,7 @@ class Coherence:
 
     def join_since(self) -> float:
         """Return since when a load must run to be joined: all changes since are known here, or it is young."""
-        return max(self._since, self._epoch_since) if self.is_whole else self._monotonic() - JOIN_SECONDS
+        return max(self._since, self._epoch_since) if self.is_whole else self._monotonic() - self._join_seconds
 
     def monotonic(self) -> float:
         """Return the time by which loads begin, in seconds."""

@@ -5,6 +5,7 @@ wanted ── single flight ── load ── a newer version known? a change s
                              └── once a flight: keep what it brought (`keep`)
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,8 +43,10 @@ class Loads:
             monotonic=coherence.monotonic,
         )
 
-    async def load(self, keys: Sequence[EntryKey], load: Loader, keep: Keep) -> dict[EntryKey, Loaded]:
-        """Return what exists of the keys. `keep` is called once for each load that was made.
+    async def load(
+        self, keys: Sequence[EntryKey], load: Loader, keep: Keep, *, asked: LoadMark
+    ) -> dict[EntryKey, Loaded]:
+        """Return what exists of the keys. `keep` is called once for each load that was made; the caller `asked` then.
 
         Raises what `load` raises. After a cancellation the loads go on, and are kept.
         """
@@ -57,8 +60,9 @@ class Loads:
 
         found: dict[EntryKey, Loaded] = {}
         wanted: Sequence[EntryKey] = keys
+        asked_at = asked.began_at
         for _ in range(MAX_LOADS):
-            flown = await self._flights.load(wanted, fly)
+            flown = await self._flights.load(wanted, fly, asked_at=asked_at)
             for key, one in flown.items():
                 found.pop(key, None)
                 if one.loaded is not None:
@@ -66,6 +70,7 @@ class Loads:
             wanted = [key for key, one in flown.items() if self._is_outdated(key, one)]
             if not wanted:
                 break
+            asked_at = math.inf
         return found
 
     async def close(self, *, grace_seconds: float) -> None:

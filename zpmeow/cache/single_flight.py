@@ -2,7 +2,9 @@
 
 The load runs in a task of its own. A caller that goes away cancels neither the load nor the other
 callers; a load that nobody waits for any more still ends, and its failure is not reported as unhandled.
-Who cannot tell whether what a load will bring is outdated can bound how old the ones are that are joined.
+Who cannot tell whether what a load will bring is outdated can bound how old the ones are that are joined. A caller that
+was on its way when a load ended (it asked a tier first) takes what that brought, as if it had been a moment earlier: of
+a crowd, most come too late to join.
 (The idea: Go's x/sync/singleflight. Unlike there, one flight may carry several keys.)
 """
 
@@ -14,6 +16,10 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+LINGER_SECONDS = 0.25
+"""How long what was brought is kept for those on their way: some times what a tier's deadline lets them take."""
 
 
 class SingleFlight(Generic[K, V]):
@@ -34,6 +40,7 @@ class SingleFlight(Generic[K, V]):
         self._join_since = join_since
         self._monotonic = monotonic
         self._flights: dict[K, tuple[asyncio.Task[Mapping[K, V]], float]] = {}
+        self._landed: dict[K, tuple[asyncio.Task[Mapping[K, V]], float, float]] = {}
         self._tasks: set[asyncio.Task[Mapping[K, V]]] = set()
 
     @property
@@ -41,20 +48,27 @@ class SingleFlight(Generic[K, V]):
         """How many keys are being loaded now."""
         return len(self._flights)
 
-    async def load(self, keys: Sequence[K], load: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> dict[K, V]:
+    async def load(
+        self,
+        keys: Sequence[K],
+        load: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]],
+        *,
+        asked_at: float = math.inf,
+    ) -> dict[K, V]:
         """Return what `load` finds for the keys, joining the flights that are under way.
 
+        `asked_at`: when the caller began, by `monotonic`; what has landed since is good enough for it.
         Raises what the loads raise. After a cancellation the loads go on.
         """
         joined: dict[asyncio.Task[Mapping[K, V]], list[K]] = {}
         rest = []
         oldest = self._join_since()
         for key in keys:
-            flight = self._flights.get(key)
-            if flight is None or flight[1] < oldest:
+            task = self._under_way(key, oldest, asked_at)
+            if task is None:
                 rest.append(key)
             else:
-                joined.setdefault(flight[0], []).append(key)
+                joined.setdefault(task, []).append(key)
                 self._on_coalesced(key)
         if rest:
             joined[self._start(rest, load)] = rest
@@ -63,6 +77,15 @@ class SingleFlight(Generic[K, V]):
             values = await asyncio.shield(task)
             found.update((key, values[key]) for key in wanted if key in values)
         return found
+
+    def _under_way(self, key: K, oldest: float, asked_at: float) -> asyncio.Task[Mapping[K, V]] | None:
+        flight = self._flights.get(key)
+        if flight is not None and flight[1] >= oldest:
+            return flight[0]
+        landed = self._landed.get(key)
+        if landed is not None and landed[1] >= oldest and landed[2] > asked_at:
+            return landed[0]
+        return None
 
     async def close(self, *, grace_seconds: float) -> None:
         """Wait for the flights under way; their own deadlines end them in any case."""
@@ -85,9 +108,19 @@ class SingleFlight(Generic[K, V]):
 
     def _land(self, keys: list[K], task: asyncio.Task[Mapping[K, V]]) -> None:
         self._tasks.discard(task)
+        # Marks a failure as seen, for the case that every caller has gone away.
+        failed = task.cancelled() or task.exception() is not None
         for key in keys:
             flight = self._flights.get(key)
             if flight is not None and flight[0] is task:
                 del self._flights[key]
-        if not task.cancelled():
-            task.exception()  # Marks a failure as seen, for the case that every caller has gone away.
+                if not failed:
+                    self._landed[key] = (*flight, self._monotonic())
+        if not failed:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._forget, keys, task)
+
+    def _forget(self, keys: list[K], task: asyncio.Task[Mapping[K, V]]) -> None:
+        for key in keys:
+            landed = self._landed.get(key)
+            if landed is not None and landed[0] is task:
+                del self._landed[key]

@@ -112,10 +112,8 @@ class TieredCache:
         found = await self._lookups.look_up(rest)
         self._keep_found(found, mark)
         answers.update(found.answers)
-        if found.unanswered and (loaded := self._loaded_meanwhile(found.unanswered)) is not None:
-            answers.update(loaded)
-        elif found.unanswered:
-            answers.update(await self._load(found.unanswered, load, may_be_stale))
+        if found.unanswered:
+            answers.update(await self._load(found.unanswered, load, may_be_stale, mark))
         return answers
 
     def peek(self, key: EntryKey) -> int | None:
@@ -234,25 +232,19 @@ class TieredCache:
                 answers[key] = entry.value
         return answers, rest
 
-    def _loaded_meanwhile(self, unanswered: Mapping[EntryKey, Unanswered]) -> dict[EntryKey, Answer] | None:
-        """Return what a load has brought while the tier was asked: of a crowd, most come too late to join it."""
-        if not self._coherence.is_whole:
-            return None
-        entries = {key: self._local.get(key.text) for key in unanswered}
-        if not all(entries.values()):
-            return None
-        self._lookups.settle(unanswered, None)
-        return {key: entry.value for key, entry in entries.items() if entry is not None and entry.value is not None}
-
     async def _load(
-        self, unanswered: Mapping[EntryKey, Unanswered], load: Loader, may_be_stale: Collection[EntryKey]
+        self,
+        unanswered: Mapping[EntryKey, Unanswered],
+        load: Loader,
+        may_be_stale: Collection[EntryKey],
+        asked: LoadMark,
     ) -> dict[EntryKey, Answer]:
         answers: dict[EntryKey, Answer] | None = None
         try:
             if self._lookups.should_fall_back_at_once:
                 answers = self._lookups.fall_back(unanswered, may_be_stale)
             if answers is None:
-                answers = await self._load_truth(unanswered, load)
+                answers = await self._load_truth(unanswered, load, asked)
         except self._unavailable:
             answers = self._lookups.fall_back(unanswered, may_be_stale)
             if answers is None:
@@ -261,7 +253,9 @@ class TieredCache:
             self._lookups.settle(unanswered, answers)
         return answers
 
-    async def _load_truth(self, unanswered: Mapping[EntryKey, Unanswered], load: Loader) -> dict[EntryKey, Answer]:
+    async def _load_truth(
+        self, unanswered: Mapping[EntryKey, Unanswered], load: Loader, asked: LoadMark
+    ) -> dict[EntryKey, Answer]:
         corrupt = {key for key, one in unanswered.items() if one.outcome is LookupOutcome.CORRUPT}
         bypassed = all(one.outcome is LookupOutcome.BYPASS for one in unanswered.values())
 
@@ -275,7 +269,7 @@ class TieredCache:
                 self._keep_absent(key, mark)
 
         answers = {}
-        for key, one in (await self._loads.load(list(unanswered), load, keep)).items():
+        for key, one in (await self._loads.load(list(unanswered), load, keep, asked=asked)).items():
             tried = unanswered[key].outcome in {LookupOutcome.MISS, LookupOutcome.CORRUPT}
             origin = Origin.LOAD_AFTER_MISS if tried else Origin.LOAD_AFTER_BYPASS
             answers[key] = Answer(value=one.value, version=one.version, origin=origin)

@@ -19,6 +19,7 @@ from zpmeow.events import CacheLookedUp, Event, LoadFinished, LookupOutcome, Tie
 FRESH_SECONDS = 60
 STALE_SECONDS = 3600
 GRACE_SECONDS = 5.0
+JOIN_SECONDS = 1.0
 LOCAL_TTL_SECONDS = 5.0
 LOCAL_BYTES = 100_000
 EPOCH = b"e" * 16
@@ -92,7 +93,9 @@ class Bench:
         self.truth = Truth()
         self.codec = EntryCodec(now_ms=self.now_ms, chance=lambda: 0.0)
         self.floors = Floors(max_floors=max_floors, monotonic=self.monotonic)
-        self.coherence = Coherence(floors=self.floors, now_ms=self.now_ms, monotonic=self.monotonic)
+        self.coherence = Coherence(
+            floors=self.floors, now_ms=self.now_ms, join_seconds=JOIN_SECONDS, monotonic=self.monotonic
+        )
         self.local = LocalTier(max_bytes=local_bytes, ttl_seconds=LOCAL_TTL_SECONDS, monotonic=self.monotonic)
         self.cache = TieredCache(
             tier=self.slow,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from zpmeow.cache.coherence import JOIN_SECONDS, Belief, Coherence
+from tests.unit.cache.cache_bench import JOIN_SECONDS
+from zpmeow.cache.coherence import Belief, Coherence
 from zpmeow.cache.floors import Floors
 from zpmeow.cache.policy import LoadMark
 from zpmeow.cache.position import Position
@@ -21,7 +22,9 @@ class Bench:
         """Begin at the start, in an epoch, with a live feed."""
         self.seconds = START_SECONDS
         self.floors = Floors(max_floors=max_floors, monotonic=self.monotonic)
-        self.coherence = Coherence(floors=self.floors, now_ms=self.now_ms, monotonic=self.monotonic)
+        self.coherence = Coherence(
+            floors=self.floors, now_ms=self.now_ms, join_seconds=JOIN_SECONDS, monotonic=self.monotonic
+        )
         self.coherence.set_epoch(EPOCH)
         self.coherence.feed_opened(database=DATABASE, since_ms=START_MS, heard_at=self.seconds)
 
@@ -69,7 +72,7 @@ def test_judge_trusts_when_the_position_is_new_and_the_feed_lives(bench: Bench) 
 
 def test_judge_doubts_when_the_epoch_is_not_known(bench: Bench) -> None:
     """Before the database was asked for its epoch, nothing can be compared with it."""
-    fresh = Coherence(floors=bench.floors, now_ms=bench.now_ms, monotonic=bench.monotonic)
+    fresh = Coherence(floors=bench.floors, now_ms=bench.now_ms, join_seconds=JOIN_SECONDS, monotonic=bench.monotonic)
     fresh.feed_opened(database=DATABASE, since_ms=START_MS, heard_at=bench.seconds)
 
     verdict = fresh.judge(position())
@@ -303,7 +306,7 @@ def test_process_memory_is_believed_when_epoch_feed_and_floors_are_there(bench: 
 def test_process_memory_is_not_believed_when_epoch_or_floors_are_missing() -> None:
     """Without the epoch, and with floors dropped, nothing kept here is sure."""
     bench = Bench(max_floors=1)
-    fresh = Coherence(floors=Floors(), now_ms=bench.now_ms, monotonic=bench.monotonic)
+    fresh = Coherence(floors=Floors(), now_ms=bench.now_ms, join_seconds=JOIN_SECONDS, monotonic=bench.monotonic)
     fresh.feed_opened(database=DATABASE, since_ms=START_MS, heard_at=bench.seconds)
     bench.coherence.raise_floor("a", 1)
     bench.coherence.raise_floor("b", 2)

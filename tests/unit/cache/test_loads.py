@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from tests.unit.cache.cache_bench import EPOCH, LOCAL_BYTES, A, B, Bench, TruthAwayError, settle
+from tests.unit.cache.cache_bench import LOCAL_BYTES, A, B, Bench, TruthAwayError, settle
 from zpmeow.cache.errors import CacheUnavailable
 from zpmeow.cache.loads import MAX_LOADS
-from zpmeow.cache.policy import Answer, Loaded, Origin
+from zpmeow.cache.policy import Loaded, Origin
 from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, LookupOutcome, Tier
 
 
@@ -185,35 +185,23 @@ async def test_each_load_is_told_once_when_it_ends(bench: Bench) -> None:
     assert told == [LoadOutcome.FOUND, LoadOutcome.ABSENT, LoadOutcome.ERROR]
 
 
-async def test_reader_is_answered_from_memory_when_a_load_has_ended_while_it_asked_the_tier(bench: Bench) -> None:
+@pytest.mark.parametrize("exists", [True, False])
+async def test_reader_takes_what_a_load_has_brought_while_it_asked_the_tier(bench: Bench, *, exists: bool) -> None:
     """Of a crowd, those who come too late to join the load find what it brought; each look-up is counted once."""
+    if not exists:
+        del bench.truth.rows[A]
     bench.slow.hang()
     late = bench.begin_read(A)
     await settle()
-    bench.cache.keep({A: bench.truth.rows[A]}, bench.cache.begin_load())
+    bench.pass_time(0.01)
+    await bench.cache._loads.load([A], bench.truth.load, lambda _brought, _mark: None, asked=bench.cache.begin_load())
 
     bench.slow.resume()
     answers = await late
 
-    assert answers == {A: Answer(value="a", version=1, origin=Origin.LOCAL)}
-    assert bench.truth.asked == []
+    assert {key: one.value for key, one in answers.items()} == ({A: "a"} if exists else {})
+    assert bench.truth.asked == [[A]]
     assert bench.outcomes(Tier.REDIS) == [LookupOutcome.MISS]
-    assert bench.outcomes(Tier.LOCAL) == [LookupOutcome.MISS]
-
-
-async def test_reader_is_told_of_nothing_from_memory_when_a_load_has_found_nothing_while_it_asked(bench: Bench) -> None:
-    """What is known to be absent by now is not asked for again."""
-    del bench.truth.rows[A]
-    await bench.memory.put_many([bench.codec.fence(A, 9, epoch=EPOCH, retire=False)])
-    bench.slow.hang()
-    late = bench.begin_read(A)
-    await settle()
-    bench.local.put(A.text, None, version=0, size_bytes=0)
-
-    bench.slow.resume()
-
-    assert await late == {}
-    assert bench.truth.asked == []
 
 
 async def test_reader_loads_all_that_it_wants_when_only_some_was_loaded_meanwhile(bench: Bench) -> None:

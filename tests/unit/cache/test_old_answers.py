@@ -9,6 +9,7 @@ from tests.unit.cache.cache_bench import (
     EPOCH,
     FRESH_SECONDS,
     HINT,
+    JOIN_SECONDS,
     LOCAL_BYTES,
     OTHER_EPOCH,
     A,
@@ -128,7 +129,7 @@ async def test_nothing_is_counted_when_the_inspector_looks() -> None:
 async def test_read_is_answered_when_the_feed_was_never_opened_and_the_position_is_old() -> None:
     """A feed that cannot connect at all, and a Redis that somebody else kept until a moment ago."""
     bench = Bench()
-    fresh = Coherence(floors=bench.floors, now_ms=bench.now_ms, monotonic=bench.monotonic)
+    fresh = Coherence(floors=bench.floors, now_ms=bench.now_ms, join_seconds=JOIN_SECONDS, monotonic=bench.monotonic)
     fresh.set_epoch(EPOCH)
     data = bench.place_position()
     bench.pass_time(3, feed_lives=False, relay_lives=False)

@@ -171,3 +171,36 @@ async def test_new_load_is_joined_when_an_old_one_is_still_under_way(coalesced: 
 
     assert (await second, await third) == ({"a": "A"}, {"a": "A"})
     assert (old.asked, new.asked) == ([["a"]], [["a"]])
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "load_count"), [(1_000.0, 1), (1_000.04, 1), (1_000.05, 2), (1_000.2, 2), (math.inf, 2)]
+)
+async def test_landed_load_is_good_enough_when_its_caller_was_on_the_way(
+    coalesced: list[str], asked_at: float, load_count: int
+) -> None:
+    """Whoever began before it ended could have joined it; whoever began later asks anew."""
+    now = 1_000.0
+    flights = SingleFlight[str, str](on_coalesced=coalesced.append, monotonic=lambda: now)
+    truth = Truth()
+    truth.release.set()
+    now += 0.05
+    task = asyncio.create_task(flights.load(["a"], truth.load))
+    await task
+
+    found = await flights.load(["a"], truth.load, asked_at=asked_at)
+
+    assert found == {"a": "A"}
+    assert len(truth.asked) == load_count
+
+
+async def test_failed_load_is_not_taken_when_it_has_landed(flights: SingleFlight[str, str]) -> None:
+    """Who comes after a failure tries again."""
+    truth = Truth()
+    truth.release.set()
+    truth.error = ConnectionError("away")
+    with pytest.raises(ConnectionError):
+        await flights.load(["a"], truth.load)
+    truth.error = None
+
+    assert await flights.load(["a"], truth.load, asked_at=0.0) == {"a": "A"}

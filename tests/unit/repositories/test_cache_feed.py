@@ -46,7 +46,10 @@ class Bench:
         codec = EntryCodec(now_ms=self.now_ms)
         self.pending = PendingChanges(now_ms=self.now_ms)
         self.coherence = Coherence(
-            floors=Floors(monotonic=self.monotonic), now_ms=self.now_ms, monotonic=self.monotonic
+            floors=Floors(monotonic=self.monotonic),
+            now_ms=self.now_ms,
+            join_seconds=1.0,
+            monotonic=self.monotonic,
         )
         self.coherence.set_epoch(b"e" * 16)
         self.local = LocalTier(max_bytes=1_000_000, ttl_seconds=5, monotonic=self.monotonic)
