@@ -1,6 +1,6 @@
 """Holds some of the hits against the database, beside the requests: an old answer shall not stay unnoticed.
 
-    hit ── one in so many ── rate limit ── queue ── ask the database ── the same version? ──→ match
+    hit ── drawn, one in so many ── rate limit ── queue ── ask the database ── the same version? ──→ match
                                                         └── other: a moment later, would the cache still
                                                             answer that? ── no: match; yes: stale or missing
 
@@ -8,6 +8,7 @@ The second look is what tells an old answer from one that was overtaken while it
 """
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,9 @@ from zpmeow.repositories.cache_policies import CachePolicies
 MAX_PER_SECOND = 10.0
 SECOND_LOOK_SECONDS = 1.0
 """Ten times what a change may take to be seen by every process."""
+
+_BURST_SECONDS = 1.0
+"""Unused comparisons of so long may be caught up: with few requests, each of a request's entities has its turn."""
 
 _MAX_WAITING = 100
 
@@ -51,8 +55,9 @@ class Inspector:
         observer: Observer,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        """Look at every `one_in`-th hit, ten a second at most; 0: at none."""
+        """Look at one hit in `one_in`, drawn by `chance` (0.0 to 1.0), ten a second at most; 0: at none."""
         self._truth = truth
         self._cache = cache
         self._policies = policies
@@ -60,21 +65,19 @@ class Inspector:
         self._observer = observer
         self._sleep = sleep
         self._monotonic = monotonic
-        self._count = 0
+        self._chance = chance
         self._next_at = float("-inf")
         self._waiting: deque[_Sample] = deque(maxlen=_MAX_WAITING)
         self._woken = asyncio.Event()
 
     def consider(self, session_id: UUID, entity: Entity, version: int) -> None:
         """Take note of a hit; costs next to nothing."""
-        self._count += 1
-        if self._one_in == 0 or self._count < self._one_in:
+        if self._one_in == 0 or self._chance() * self._one_in >= 1:
             return
-        self._count = 0
         now = self._monotonic()
         if now < self._next_at:
             return
-        self._next_at = now + 1 / MAX_PER_SECOND
+        self._next_at = max(self._next_at, now - _BURST_SECONDS) + 1 / MAX_PER_SECOND
         self._waiting.append(_Sample(session_id, entity, version))
         self._woken.set()
 

@@ -41,7 +41,7 @@ GATHER_SECONDS = 0.01
 process has heard of the change by the feed."""
 
 _FIRST_PAUSE_SECONDS = 0.05
-_LONGEST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 0.2
 _LONGEST_DOUBT_SECONDS = 5.0
 _STANDING_SECONDS = 10.0  # A position that stood for so long was no accident.
 

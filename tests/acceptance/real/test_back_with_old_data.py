@@ -5,11 +5,15 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from typing import Any
+
+import redis as redis_client
 
 from tests.acceptance.real.caller import HIT, Caller, Request, send_at_rate
 from tests.acceptance.real.conftest import MakeCaller, MakeService
 from tests.acceptance.real.numbered import NumberedSessions
 from tests.servers.redis_server import RedisServer
+from zpmeow.cache.position import POSITION_KEY, decode_position
 
 AWAY_SECONDS = float(os.environ.get("AWAY_SECONDS", "6"))
 """The issue's minute with AWAY_SECONDS=60: the same, longer."""
@@ -17,6 +21,14 @@ AWAY_SECONDS = float(os.environ.get("AWAY_SECONDS", "6"))
 WRITES_PER_SECOND = 100
 KEPT = 100
 Note = Callable[[str, object], None]
+
+
+def has_seen_all_until(redis: RedisServer, at_ms: int) -> bool:
+    """Tell whether the position in Redis says that every change up to that time was applied."""
+    with redis_client.Redis(port=redis.port) as connection:
+        raw: Any = connection
+        position = decode_position(raw.get(POSITION_KEY) or b"")
+    return position is not None and position.at_ms >= at_ms
 
 
 async def lag(caller: Caller) -> tuple[bool, float]:
@@ -51,15 +63,19 @@ async def test_nothing_old_is_answered_and_what_did_not_change_is_kept_when_redi
     written = await send_at_rate(write, per_second=WRITES_PER_SECOND, seconds=AWAY_SECONDS)
     shutil.copy(own_redis.folder / "old.rdb", own_redis.folder / "dump.rdb")
     await asyncio.to_thread(own_redis.start)
-    began = time.monotonic()
+    began, began_ms = time.monotonic(), time.time_ns() // 1_000_000
+
+    async def is_applied() -> bool:
+        return await asyncio.to_thread(has_seen_all_until, own_redis, began_ms)
 
     async def is_caught_up() -> bool:
         await asyncio.gather(*(numbered[0].read(*numbered[0].pick()) for _ in range(5)))
         await asyncio.gather(*(numbered[1].read(*numbered[1].pick()) for _ in range(5)))
         return all(trusted and seconds < 1 for trusted, seconds in [await lag(caller) for caller in callers])
 
+    note("all changes brought after, s", await callers[0].until("applied", is_applied))
     await callers[0].until("caught up", is_caught_up)
-    note("caught up after, s", time.monotonic() - began)
+    note("believed by both processes after, s", time.monotonic() - began)
     for one in numbered:
         await one.read_all()
     sources = [
