@@ -1,73 +1,80 @@
 """Asks the truth for what no tier could answer: once for however many ask, and never older than known.
 
 wanted ── single flight ── load ── a newer version known? a change since it began? ── yes: load again
-                             │                                                     └─ no: answer
-                             └── once a flight: keep what it brought (`keep`)
+                                                                                  └─ no: answer
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from zpmeow.cache.coherence import Coherence
-from zpmeow.cache.policy import EntryKey, Loaded, Loader, LoadMark
+from zpmeow.cache.policy import LoadMark
 from zpmeow.cache.single_flight import SingleFlight
-from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, Observer
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 MAX_LOADS = 3
 """A load that is too old is repeated; the second begins after the change was committed. A value whose version stays
 below its floor is the truth's all the same: a backup was restored, and the floor is of what was lost."""
 
-Keep = Callable[[Mapping[EntryKey, Loaded | None], LoadMark], None]
-"""Takes over what a load has brought; None: it does not exist."""
-
 
 @dataclass(slots=True, frozen=True)
-class _Flown:
+class _Flown(Generic[V]):
     """What a flight brought for one key, and when it began."""
 
-    loaded: Loaded | None
+    value: V
     mark: LoadMark
 
 
-class Loads:
-    """Loads entries, one flight a key."""
+class Loads(Generic[K, V]):
+    """Loads by key, one flight a key, repeated while what they bring is outdated."""
 
-    def __init__(self, *, coherence: Coherence, observer: Observer) -> None:
-        """Hold what is loaded against what `coherence` knows."""
+    def __init__(
+        self,
+        *,
+        coherence: Coherence,
+        is_outdated: Callable[[K, V, LoadMark], bool],
+        on_coalesced: Callable[[K], None],
+    ) -> None:
+        """Join flights as `coherence` allows.
+
+        Args:
+            coherence: knows when changes may be missing here, so that only young flights are joined.
+            is_outdated: tells whether what a load brought, that began at the mark, is known to be outdated.
+            on_coalesced: is called for each key that a caller finds under way.
+        """
         self._coherence = coherence
-        self._observer = observer
-        self._flights: SingleFlight[EntryKey, _Flown] = SingleFlight(
-            on_coalesced=lambda key: observer(LoadCoalesced(key.policy.entity)),
-            join_since=coherence.join_since,
-            monotonic=coherence.monotonic,
+        self._is_outdated = is_outdated
+        self._flights: SingleFlight[K, _Flown[V]] = SingleFlight(
+            on_coalesced=on_coalesced, join_since=coherence.join_since, monotonic=coherence.monotonic
         )
 
     async def load(
-        self, keys: Sequence[EntryKey], load: Loader, keep: Keep, *, asked: LoadMark
-    ) -> dict[EntryKey, Loaded]:
-        """Return what exists of the keys. `keep` is called once for each load that was made; the caller `asked` then.
+        self,
+        keys: Sequence[K],
+        load: Callable[[Sequence[K], LoadMark], Awaitable[Mapping[K, V]]],
+        *,
+        asked: LoadMark,
+    ) -> dict[K, V]:
+        """Return what `load` finds for the keys. It is given those that nobody is loading, and the mark of its begin.
 
-        Raises what `load` raises. After a cancellation the loads go on, and are kept.
+        `asked`: when the caller began. Raises what `load` raises. After a cancellation the loads go on.
         """
 
-        async def fly(wanted: Sequence[EntryKey]) -> Mapping[EntryKey, _Flown]:
+        async def fly(wanted: Sequence[K]) -> Mapping[K, _Flown[V]]:
             mark = self._coherence.begin_load()
-            loaded = await self._load_once(wanted, load)
-            brought = {key: loaded.get(key) for key in wanted}
-            keep(brought, mark)
-            return {key: _Flown(one, mark) for key, one in brought.items()}
+            return {key: _Flown(value, mark) for key, value in (await load(wanted, mark)).items()}
 
-        found: dict[EntryKey, Loaded] = {}
-        wanted: Sequence[EntryKey] = keys
+        found: dict[K, V] = {}
+        wanted = keys
         asked_at = asked.began_at
         for _ in range(MAX_LOADS):
             flown = await self._flights.load(wanted, fly, asked_at=asked_at)
-            for key, one in flown.items():
-                found.pop(key, None)
-                if one.loaded is not None:
-                    found[key] = one.loaded
-            wanted = [key for key, one in flown.items() if self._is_outdated(key, one)]
+            found.update((key, one.value) for key, one in flown.items())
+            wanted = [key for key, one in flown.items() if self._is_outdated(key, one.value, one.mark)]
             if not wanted:
                 break
             asked_at = math.inf
@@ -76,20 +83,3 @@ class Loads:
     async def close(self, *, grace_seconds: float) -> None:
         """Let loads end."""
         await self._flights.close(grace_seconds=grace_seconds)
-
-    def _is_outdated(self, key: EntryKey, flown: _Flown) -> bool:
-        if flown.loaded is None:
-            return self._coherence.changed_since(key.text, flown.mark)
-        return not self._coherence.allows(key.text, flown.loaded.version)
-
-    async def _load_once(self, keys: Sequence[EntryKey], load: Loader) -> Mapping[EntryKey, Loaded]:
-        try:
-            loaded = await load(keys)
-        except Exception:
-            for key in keys:
-                self._observer(LoadFinished(key.policy.entity, LoadOutcome.ERROR))
-            raise
-        for key in keys:
-            outcome = LoadOutcome.FOUND if key in loaded else LoadOutcome.ABSENT
-            self._observer(LoadFinished(key.policy.entity, outcome))
-        return loaded

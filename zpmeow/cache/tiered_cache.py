@@ -17,7 +17,7 @@ from zpmeow.cache.background import BackgroundTasks
 from zpmeow.cache.call_budget import outside_budget
 from zpmeow.cache.coherence import Coherence
 from zpmeow.cache.entry_codec import EntryCodec
-from zpmeow.cache.errors import CacheDisabled, CacheError
+from zpmeow.cache.errors import CacheError
 from zpmeow.cache.hints import Hints
 from zpmeow.cache.loads import Loads
 from zpmeow.cache.local_tier import NEGATIVE_SECONDS, LocalTier
@@ -32,9 +32,9 @@ from zpmeow.cache.policy import (
     Origin,
     TruthState,
 )
-from zpmeow.cache.single_flight import SingleFlight
-from zpmeow.cache.tier import CacheTier, Entry, PutOutcome
-from zpmeow.events import CacheLookedUp, CorruptEntryFound, InvalidationSent, LookupOutcome, Observer, Tier
+from zpmeow.cache.tier import CacheTier
+from zpmeow.cache.updates import Updates
+from zpmeow.events import CacheLookedUp, LoadCoalesced, LoadFinished, LoadOutcome, LookupOutcome, Observer, Tier
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -70,7 +70,6 @@ class TieredCache:
                 is silent.
             observer: is told of each look-up, load and change sent.
         """
-        self._tier = tier
         self._local = local
         self._codec = codec
         self._coherence = coherence
@@ -79,7 +78,10 @@ class TieredCache:
         self._observer = observer
         self._background = BackgroundTasks(observer=observer, expected=CacheError)
         self.hints = Hints(tier=tier, local=local, coherence=coherence, background=self._background, observer=observer)
-        self._loads = Loads(coherence=coherence, observer=observer)
+        self._updates = Updates(tier=tier, codec=codec, coherence=coherence, observer=observer)
+        self._loads: Loads[EntryKey, Loaded | None] = self.make_loads(
+            is_outdated=self._is_outdated, on_coalesced=lambda key: observer(LoadCoalesced(key.policy.entity))
+        )
         self._lookups = Lookups(
             tier=tier,
             codec=codec,
@@ -138,35 +140,30 @@ class TieredCache:
         for key, loaded in values.items():
             self.changed(key.text, loaded.version)
         self.keep(values, mark)
-        if mark.epoch is not None:
-            await self._send(self._enveloped(values, mark), source="write")
+        await self._updates.send_written(values, mark)
 
     async def remove(self, keys: Sequence[EntryKey], version: int) -> None:
         """Take over a committed removal: from now on nothing below `version` is answered."""
         for key in keys:
             self.changed(key.text, version)
-        if (epoch := self._coherence.epoch) is not None:
-            fences = [self._codec.fence(key, version, epoch=epoch, retire=False) for key in keys]
-            await self._send(fences, source="write")
+        await self._updates.send_removed(keys, version)
 
     async def retire(self, versions: Mapping[EntryKey, int]) -> None:
         """Make what is cached up to these versions unreadable; the next read loads it anew."""
         for key in versions:
             self._local.drop(key.text)
-        if (epoch := self._coherence.epoch) is not None:
-            fences = [self._codec.fence(key, version, epoch=epoch, retire=True) for key, version in versions.items()]
-            await self._send(fences, source="operator")
+        await self._updates.send_retired(versions)
 
     def changed(self, key_text: str, version: int) -> None:
         """Take note of a committed change: what is older is not answered from now on."""
         self._coherence.raise_floor(key_text, version)
         self._local.drop_below(key_text, version)
 
-    def flights(self, *, on_coalesced: Callable[[K], None]) -> SingleFlight[K, V]:
-        """Make flights for loads beside those of this class, that are joined by the same rule."""
-        return SingleFlight(
-            on_coalesced=on_coalesced, join_since=self._coherence.join_since, monotonic=self._coherence.monotonic
-        )
+    def make_loads(
+        self, *, is_outdated: Callable[[K, V, LoadMark], bool], on_coalesced: Callable[[K], None]
+    ) -> Loads[K, V]:
+        """Make loads by other keys than entries', joined and repeated by the same rules."""
+        return Loads(coherence=self._coherence, is_outdated=is_outdated, on_coalesced=on_coalesced)
 
     def begin_anew(self) -> None:
         """Forget what is kept in this process: changes may be missing here."""
@@ -180,7 +177,7 @@ class TieredCache:
         """Send loaded values now; return how many the tier took, 0 when it takes no calls."""
         try:
             with outside_budget():
-                return await self._fill(values, mark)
+                return await self._updates.fill(values, mark)
         except CacheError:
             return 0
 
@@ -193,7 +190,7 @@ class TieredCache:
         """
         self.keep(values, mark)
         if values and mark.epoch is not None:
-            self._background.start(lambda: self._fill(values, mark, known_corrupt), name="fill")
+            self._background.start(lambda: self._updates.fill(values, mark, known_corrupt=known_corrupt), name="fill")
 
     def keep(self, values: Mapping[EntryKey, Loaded], mark: LoadMark) -> None:
         """Keep loaded values in this process, unless they may be outdated."""
@@ -259,21 +256,43 @@ class TieredCache:
         corrupt = {key for key, one in unanswered.items() if one.outcome is LookupOutcome.CORRUPT}
         bypassed = all(one.outcome is LookupOutcome.BYPASS for one in unanswered.values())
 
-        def keep(brought: Mapping[EntryKey, Loaded | None], mark: LoadMark) -> None:
-            loaded = {key: one for key, one in brought.items() if one is not None}
+        async def load_and_keep(wanted: Sequence[EntryKey], mark: LoadMark) -> Mapping[EntryKey, Loaded | None]:
+            loaded = await self._load_once(wanted, load)
             if bypassed:
                 self.keep(loaded, mark)
             else:
                 self.fill(loaded, mark, known_corrupt=corrupt)
-            for key in brought.keys() - loaded.keys():
-                self._keep_absent(key, mark)
+            brought = {key: loaded.get(key) for key in wanted}
+            for key, one in brought.items():
+                if one is None:
+                    self._keep_absent(key, mark)
+            return brought
 
         answers = {}
-        for key, one in (await self._loads.load(list(unanswered), load, keep, asked=asked)).items():
+        for key, one in (await self._loads.load(list(unanswered), load_and_keep, asked=asked)).items():
+            if one is None:
+                continue
             tried = unanswered[key].outcome in {LookupOutcome.MISS, LookupOutcome.CORRUPT}
             origin = Origin.LOAD_AFTER_MISS if tried else Origin.LOAD_AFTER_BYPASS
             answers[key] = Answer(value=one.value, version=one.version, origin=origin)
         return answers
+
+    async def _load_once(self, keys: Sequence[EntryKey], load: Loader) -> Mapping[EntryKey, Loaded]:
+        try:
+            loaded = await load(keys)
+        except Exception:
+            for key in keys:
+                self._observer(LoadFinished(key.policy.entity, LoadOutcome.ERROR))
+            raise
+        for key in keys:
+            outcome = LoadOutcome.FOUND if key in loaded else LoadOutcome.ABSENT
+            self._observer(LoadFinished(key.policy.entity, outcome))
+        return loaded
+
+    def _is_outdated(self, key: EntryKey, loaded: Loaded | None, mark: LoadMark) -> bool:
+        if loaded is None:
+            return self._coherence.changed_since(key.text, mark)
+        return self.knows_newer(key, loaded.version)
 
     def _keep_found(self, found: Found, mark: LoadMark) -> None:
         if not found.readings or not self._local.is_on or not self._coherence.covers(mark):
@@ -292,38 +311,3 @@ class TieredCache:
         answer = Answer(value=value, version=version, origin=Origin.LOCAL, notes=notes)
         size_bytes = policy.weigh(value) + policy.note_bytes
         self._local.put(key.text, answer, version=version, size_bytes=size_bytes, seconds=seconds)
-
-    async def _fill(
-        self, values: Mapping[EntryKey, Loaded], mark: LoadMark, known_corrupt: Collection[EntryKey] = ()
-    ) -> int:
-        """Send what is not below a floor; the tier itself refuses what may be older than what it remembers."""
-        keys = [key for key, loaded in values.items() if not self.knows_newer(key, loaded.version)]
-        if not keys or mark.epoch is None or mark.epoch != self._coherence.epoch:
-            return 0
-        outcomes = await self._tier.put_many(self._enveloped({key: values[key] for key in keys}, mark))
-        for key, outcome in zip(keys, outcomes, strict=True):
-            if outcome is PutOutcome.REPLACED_CORRUPT and key not in known_corrupt:
-                self._observer(CacheLookedUp(key.policy.entity, Tier.REDIS, LookupOutcome.CORRUPT))
-                self._observer(CorruptEntryFound(key.text, "type"))
-        return sum(outcome is not PutOutcome.REFUSED for outcome in outcomes)
-
-    def _enveloped(self, values: Mapping[EntryKey, Loaded], mark: LoadMark) -> list[Entry]:
-        assert mark.epoch is not None
-        return [
-            self._codec.value(key, loaded, epoch=mark.epoch, loaded_at_ms=mark.began_at_ms)
-            for key, loaded in values.items()
-        ]
-
-    async def _send(self, entries: Sequence[Entry], *, source: str) -> None:
-        """Send committed changes once. What does not arrive is brought by the relay."""
-        try:
-            outcomes = await self._tier.put_many(entries)
-        except CacheDisabled:
-            return
-        except CacheError:
-            for _ in entries:
-                self._observer(InvalidationSent(source, "failed"))
-            return
-        for outcome in outcomes:
-            told = PutOutcome.APPLIED if outcome is PutOutcome.REPLACED_CORRUPT else outcome
-            self._observer(InvalidationSent(source, told))

@@ -199,6 +199,7 @@ class CachedSessionRepository(SessionRepository):
 
         A record past its freshness may not authenticate: by key, the session's own is never stale.
         """
+        asked = self._cache.begin_load()
         by_name = isinstance(reference, ByName)
         if isinstance(reference, ByKeyHash) and reference.likely_id is not None:
             snapshot = await self._find_by_id(reference.likely_id, wanted, may_be_stale=False)
@@ -215,7 +216,7 @@ class CachedSessionRepository(SessionRepository):
                 if snapshot is not None and _leads_to(reference, snapshot.session):
                     return snapshot
             self._cache.hints.discard(hint_key, hint.text)
-        return await self._loads.load(reference, wanted, bypassed=hint.bypassed)
+        return await self._loads.load(reference, wanted, asked=asked, bypassed=hint.bypassed)
 
     async def _write(self, write: Callable[[], Awaitable[Snapshot]], *, names_it: bool = False) -> Snapshot:
         """Write, and let no read of this process be answered with less; `names_it`: name and key may be new."""

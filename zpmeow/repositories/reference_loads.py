@@ -6,11 +6,9 @@ since it began.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from zpmeow.cache.loads import MAX_LOADS
+from zpmeow.cache.loads import Loads
 from zpmeow.cache.policy import LoadMark
-from zpmeow.cache.single_flight import SingleFlight
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.ports import SessionReader
 from zpmeow.domain.records import Entity, ReadSource, Snapshot
@@ -20,15 +18,7 @@ from zpmeow.repositories.cache_policies import CachePolicies
 from zpmeow.repositories.session_entries import SessionEntries
 
 Hinted = ByName | ByKeyHash
-Flight = tuple[Hinted, frozenset[Entity]]
-
-
-@dataclass(slots=True, frozen=True)
-class _Flown:
-    """What a load brought, and when it began."""
-
-    found: Snapshot | None
-    mark: LoadMark
+Wanted = tuple[Hinted, frozenset[Entity]]
 
 
 class ReferenceLoads:
@@ -49,42 +39,42 @@ class ReferenceLoads:
         self._policies = policies
         self._entries = entries
         self._observer = observer
-        self._flights: SingleFlight[Flight, _Flown] = cache.flights(
-            on_coalesced=lambda load: observer(LoadCoalesced(policies.hint_key(load[0]).policy.entity))
+        self._loads: Loads[Wanted, Snapshot | None] = cache.make_loads(
+            is_outdated=self._is_outdated,
+            on_coalesced=lambda wanted: observer(LoadCoalesced(policies.hint_key(wanted[0]).policy.entity)),
         )
 
-    async def load(self, reference: Hinted, wanted: frozenset[Entity], *, bypassed: bool) -> Snapshot | None:
-        """Ask the truth; `bypassed`: the tier takes no calls, so that nothing is sent to it.
+    async def load(
+        self, reference: Hinted, entities: frozenset[Entity], *, asked: LoadMark, bypassed: bool
+    ) -> Snapshot | None:
+        """Ask the truth; the caller `asked` then. `bypassed`: the tier takes no calls, so that nothing is sent to it.
 
         Raises what the truth raises. After a cancellation the load goes on.
         """
         if isinstance(reference, ByKeyHash):
             reference = ByKeyHash(reference.key_hash)
-        flight = (reference, wanted)
+        wanted = (reference, entities)
 
-        async def load(_flights: Sequence[Flight]) -> Mapping[Flight, _Flown]:
-            return {flight: await self._load_and_keep(reference, wanted, bypassed=bypassed)}
+        async def load_and_keep(_wanted: Sequence[Wanted], mark: LoadMark) -> Mapping[Wanted, Snapshot | None]:
+            return {wanted: await self._load_and_keep(reference, entities, mark, bypassed=bypassed)}
 
-        flown = (await self._flights.load([flight], load))[flight]
-        for _ in range(MAX_LOADS - 1):
-            if not self._is_outdated(reference, flown):
-                break
-            flown = (await self._flights.load([flight], load))[flight]
-        if flown.found is None:
+        found = (await self._loads.load([wanted], load_and_keep, asked=asked))[wanted]
+        if found is None:
             return None
-        return Snapshot(records=flown.found.records, source=ReadSource.BYPASS if bypassed else ReadSource.MISS)
+        return Snapshot(records=found.records, source=ReadSource.BYPASS if bypassed else ReadSource.MISS)
 
     async def close(self, *, grace_seconds: float) -> None:
         """Let loads end."""
-        await self._flights.close(grace_seconds=grace_seconds)
+        await self._loads.close(grace_seconds=grace_seconds)
 
-    def _is_outdated(self, reference: Hinted, flown: _Flown) -> bool:
-        if flown.found is None:
-            return self._cache.hints.changed_since(self._policies.hint_key(reference), flown.mark)
-        return self._entries.outdated(flown.found, self._cache.knows_newer)
+    def _is_outdated(self, wanted: Wanted, found: Snapshot | None, mark: LoadMark) -> bool:
+        if found is None:
+            return self._cache.hints.changed_since(self._policies.hint_key(wanted[0]), mark)
+        return self._entries.outdated(found, self._cache.knows_newer)
 
-    async def _load_and_keep(self, reference: Hinted, wanted: frozenset[Entity], *, bypassed: bool) -> _Flown:
-        mark = self._cache.begin_load()
+    async def _load_and_keep(
+        self, reference: Hinted, wanted: frozenset[Entity], mark: LoadMark, *, bypassed: bool
+    ) -> Snapshot | None:
         try:
             found = await self._truth.find(reference, wanted)
         except Exception:
@@ -99,7 +89,7 @@ class ReferenceLoads:
         else:
             self._cache.fill(self._entries.values(found), mark)
             self._cache.hints.put(hint_key, str(found.session.id).encode())
-        return _Flown(found, mark)
+        return found
 
     def _report_loads(self, entities: frozenset[Entity], outcome: LoadOutcome) -> None:
         for entity in entities:

@@ -1,13 +1,14 @@
 """Loads through the tiered cache: one for however many ask, and never an answer older than a change that is known."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from tests.unit.cache.cache_bench import LOCAL_BYTES, A, B, Bench, TruthAwayError, settle
 from zpmeow.cache.errors import CacheUnavailable
 from zpmeow.cache.loads import MAX_LOADS
-from zpmeow.cache.policy import Loaded, Origin
+from zpmeow.cache.policy import EntryKey, Loaded, LoadMark, Origin
 from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, LookupOutcome, Tier
 
 
@@ -194,7 +195,12 @@ async def test_reader_takes_what_a_load_has_brought_while_it_asked_the_tier(benc
     late = bench.begin_read(A)
     await settle()
     bench.pass_time(0.01)
-    await bench.cache._loads.load([A], bench.truth.load, lambda _brought, _mark: None, asked=bench.cache.begin_load())
+
+    async def load(keys: Sequence[EntryKey], _mark: LoadMark) -> dict[EntryKey, Loaded | None]:
+        found = await bench.truth.load(keys)
+        return {key: found.get(key) for key in keys}
+
+    await bench.cache._loads.load([A], load, asked=bench.cache.begin_load())
 
     bench.slow.resume()
     answers = await late

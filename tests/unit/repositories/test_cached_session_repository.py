@@ -53,6 +53,33 @@ class GatedSessionRepository(FaultySessionRepository):
         return changed
 
 
+class GatedTier(FaultyTier):
+    """Reads at once and hands the answer out when the gate is open that stood there when it was asked."""
+
+    def __init__(self, inner: MemoryTier) -> None:
+        """Stand open."""
+        super().__init__(inner)
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    @override
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        gate = self.gate
+        found = await super().get_many(keys)
+        await gate.wait()
+        return found
+
+    def hold(self) -> asyncio.Event:
+        """Hold back the answers to what is asked from now on, until the event is set."""
+        self.gate = asyncio.Event()
+        return self.gate
+
+    def stand_open(self) -> None:
+        """Answer at once what is asked from now on."""
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+
 @dataclass
 class Bench:
     """A repository with everything around it in a test's hand. The change feed tells of each commit at once."""
@@ -62,7 +89,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         """Wire up."""
-        self.tier = FaultyTier(self.memory)
+        self.tier = GatedTier(self.memory)
         self.log = InMemoryChangeLog(now=self.now)
         self.processes: list[CachedSessions] = []
         self.inner = InMemorySessionRepository(now=self.now, committed=self._committed)
@@ -498,3 +525,43 @@ async def test_reader_by_name_is_not_answered_with_a_load_from_before_a_gap_of_t
     found = await after
     assert found is not None
     assert found.status.status is SessionStatus.CONNECTING
+
+
+@pytest.mark.parametrize("by", ["name", "key"])
+async def test_caller_takes_what_a_load_has_brought_while_it_asked_for_a_hint(bench: Bench, by: str) -> None:
+    """Of a crowd that misses one name or key, those who come too late to join the load take what it brought."""
+    created, key_hash = await bench.create("alpha")
+    reference = ByName("alpha") if by == "name" else ByKeyHash(key_hash)
+    bench.memory.stored.clear()
+    before = bench.truth.finds
+    release = bench.tier.hold()
+    late = asyncio.create_task(bench.repository.find(reference, ONLY_SESSION))
+    await settle()
+    bench.tier.stand_open()
+    bench.time += timedelta(seconds=0.01)
+
+    early = await bench.repository.find(reference, ONLY_SESSION)
+    release.set()
+    found = await late
+
+    assert early is not None
+    assert found is not None
+    assert early.session == found.session == created.session
+    assert bench.truth.finds == before + 1
+
+
+async def test_caller_asks_again_when_the_name_was_taken_away_since_the_load_began(bench: Bench) -> None:
+    """What landed meanwhile is held against what is known, like every load."""
+    created, _ = await bench.create("alpha")
+    bench.memory.stored.clear()
+    release = bench.tier.hold()
+    late = asyncio.create_task(bench.repository.find(ByName("alpha"), ONLY_SESSION))
+    await settle()
+    bench.tier.stand_open()
+    bench.time += timedelta(seconds=0.01)
+    await bench.repository.find(ByName("alpha"), ONLY_SESSION)
+    await bench.repository.update(ById(created.session.id), SessionChanges(name="beta"))
+
+    release.set()
+
+    assert await late is None
