@@ -72,6 +72,8 @@ class Metrics:
 class Service:
     """One service process and what a test does to it."""
 
+    MODULE = "zpmeow"
+
     def __init__(self, *, environment: Mapping[str, str], port: int | None = None) -> None:
         """Prepare a service that is not started yet; `environment` holds its settings, the port excepted."""
         self._folder = Path(tempfile.mkdtemp(prefix="zpmeow-service-"))
@@ -138,7 +140,7 @@ class Service:
         }
         with (self._folder / "stdout").open("ab") as output, (self._folder / "stderr").open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "zpmeow", *(arguments or ("serve",))],
+                [sys.executable, "-m", self.MODULE, *(arguments or ("serve",))],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,

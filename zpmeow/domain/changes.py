@@ -121,6 +121,6 @@ class ChangeFollower(Protocol):
         """Everything that was committed before `sent_at` (monotonic, seconds) has been told."""
         ...
 
-    def lost(self, reason: str) -> None:
-        """The feed has broken off: changes may be missing until it is opened again."""
+    def lost(self, reason: str | None) -> None:
+        """The feed has broken off: changes may be missing until it is opened again. None: it was closed on purpose."""
         ...

@@ -52,7 +52,8 @@ class PostgresChangeFeed:
             except DatabaseUnavailable as error:
                 self._follower.lost(str(error))
             except BaseException:
-                self._follower.lost("stopped")
+                self._session = None  # Its end is no news.
+                self._follower.lost(None)
                 raise
             await asyncio.sleep(_RETRY_SECONDS)
 

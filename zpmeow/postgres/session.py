@@ -5,9 +5,9 @@ gets out.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 
@@ -17,6 +17,8 @@ from zpmeow.postgres.failures import classify
 
 if TYPE_CHECKING:
     from zpmeow.postgres.connections import Connection
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 3.0
 QUERY_SECONDS = 3.0
@@ -35,17 +37,7 @@ class Session:
 
     async def fetch(self, sql: str, *arguments: object, seconds: float = QUERY_SECONDS) -> list[asyncpg.Record]:
         """Run one statement within the deadline and return its rows. Raises DatabaseUnavailable."""
-        failure: Exception
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._connection.fetch(sql, *arguments)
-        except TimeoutError:
-            failure = DatabaseUnavailable(f"no answer within {seconds:g} s")
-        except Exception as error:  # noqa: BLE001  (whatever ended the call ended the session)
-            found = classify(error, connecting=False)
-            failure = DatabaseUnavailable(found.problem or str(found.error))
-        self._connection.terminate()
-        raise failure
+        return await self._within(seconds, self._connection.fetch(sql, *arguments))
 
     async def fetch_row(self, sql: str, *arguments: object, seconds: float = QUERY_SECONDS) -> asyncpg.Record:
         """Run one statement that returns at least one row, and return the first."""
@@ -57,25 +49,27 @@ class Session:
 
     async def listen(self, channel: str, receive: Callable[[str], None]) -> None:
         """Call `receive` with the payload of each notification from now on. Raises DatabaseUnavailable."""
-        failure: Exception
-        try:
-            async with asyncio.timeout(QUERY_SECONDS):
-                await self._connection.add_listener(
-                    channel, lambda _connection, _pid, _channel, payload: receive(str(payload))
-                )
-        except TimeoutError:
-            failure = DatabaseUnavailable(f"no answer within {QUERY_SECONDS:g} s")
-        except Exception as error:  # noqa: BLE001  (as above)
-            found = classify(error, connecting=False)
-            failure = DatabaseUnavailable(found.problem or str(found.error))
-        else:
-            return
-        self._connection.terminate()
-        raise failure
+        listening = self._connection.add_listener(
+            channel, lambda _connection, _pid, _channel, payload: receive(str(payload))
+        )
+        await self._within(QUERY_SECONDS, listening)
 
     def on_end(self, tell: Callable[[], None]) -> None:
         """Call `tell` when the connection is gone, whoever ended it."""
         self._connection.add_termination_listener(lambda _connection: tell())
+
+    async def _within(self, seconds: float, call: Awaitable[T]) -> T:
+        failure: Exception
+        try:
+            async with asyncio.timeout(seconds):
+                return await call
+        except TimeoutError:
+            failure = DatabaseUnavailable(f"no answer within {seconds:g} s")
+        except Exception as error:  # noqa: BLE001  (whatever ended the call ended the session)
+            found = classify(error, connecting=False)
+            failure = DatabaseUnavailable(found.problem or str(found.error))
+        self._connection.terminate()
+        raise failure
 
 
 @asynccontextmanager

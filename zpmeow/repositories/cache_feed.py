@@ -68,9 +68,9 @@ class CacheFeed(ChangeFollower):
         self._coherence.feed_confirmed(sent_at)
 
     @override
-    def lost(self, reason: str) -> None:
+    def lost(self, reason: str | None) -> None:
         self._coherence.feed_lost()
         # Tried again several times a second: each reason is told once, until the feed is open.
-        if reason not in self._told_reasons:
+        if reason is not None and reason not in self._told_reasons:
             self._told_reasons.add(reason)
             self._observer(FeedChanged(live=False, reason=reason))

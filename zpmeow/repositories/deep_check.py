@@ -3,7 +3,8 @@
     all keys, some hundred at a time ── decode ── the same version and content in the database? ──→ counted
                                                         └── other: looked at again a moment later ──→ told
 
-The second look is for what was being changed while it was looked at.
+The second look is for what was being changed while it was looked at: what is still there then, in the same version, is
+not.
 """
 
 import asyncio
@@ -98,11 +99,12 @@ class DeepCheck:
         while True:
             cursor, keys = await self._tier.scan(cursor, pattern="zpmeow:{*", count=BATCH)
             self.counts.keys += len(keys)
-            doubtful = [found for found, _ in await self._compare(keys, counts=self.counts)]
+            doubtful = {found.key: found.version for found, _ in await self._compare(keys, counts=self.counts)}
             if doubtful:
                 await self._sleep(SECOND_LOOK_SECONDS)
-                for found, text in await self._compare([found.key for found in doubtful], counts=DeepCounts()):
-                    yield Difference(key=found.key, text=text)
+                for found, text in await self._compare(list(doubtful), counts=DeepCounts()):
+                    if found.version == doubtful[found.key]:
+                        yield Difference(key=found.key, text=text)
             if cursor == 0:
                 return
 

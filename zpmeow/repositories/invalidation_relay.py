@@ -234,7 +234,7 @@ class InvalidationRelay:
             self._observer(LeadChanged(leads=True))
 
     def _tell_end(self, reason: str, *, led: bool) -> None:
-        """Tell each reason once: while it lasts, the lead is sought twice a second."""
+        """Tell each reason once: while it lasts, the lead is sought several times a second."""
         if led or reason not in self._told_reasons:
             self._told_reasons.add(reason)
             self._observer(LeadChanged(leads=False, reason=reason))

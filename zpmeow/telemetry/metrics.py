@@ -275,6 +275,7 @@ class Metrics(Collector):
         )
         if self._state is not None:
             yield from _cache_gauges(self._state)
+            yield from _coherence_gauges(self._state)
             yield from _database_gauges(self._state)
 
     def _request_timing(self, event: RequestFinished) -> Timing:
@@ -313,6 +314,27 @@ def _cache_gauges(state: SystemState) -> Iterator[Metric]:
         "1 while reads may be answered from Redis. At 0 the database bears all of them.",
         state.cache_trusted,
     )
+    yield _gauge("zpmeow_cache_local_entries", "Entries in the tier inside the process.", state.local_entries)
+    yield _gauge(
+        "zpmeow_cache_local_bytes",
+        "Bytes that they take. At CACHE_LOCAL_MAX_BYTES with a low local hit rate: raise it.",
+        state.local_bytes,
+    )
+    yield _labelled_gauge(
+        "zpmeow_breaker_state",
+        "1 for the state that the breaker is in. Open: Redis is left alone until a probe succeeds.",
+        "state",
+        {known: state.circuit == known for known in _CIRCUIT_STATES},
+    )
+    yield _labelled_gauge(
+        "zpmeow_cache_mode",
+        "1 for the mode that operators chose. Bypass left on burdens the database.",
+        "mode",
+        {known: state.mode == known for known in _MODES},
+    )
+
+
+def _coherence_gauges(state: SystemState) -> Iterator[Metric]:
     yield _gauge(
         "zpmeow_coherence_lag_seconds",
         "How old the position is that Redis was last seen with, NaN without one. Above 20 Redis is hardly believed.",
@@ -332,24 +354,6 @@ def _cache_gauges(state: SystemState) -> Iterator[Metric]:
         "zpmeow_relay_leading",
         "1 in the one process that brings the change log to Redis. Nowhere 1 for long: nothing cached is believed.",
         state.leads_relay,
-    )
-    yield _gauge("zpmeow_cache_local_entries", "Entries in the tier inside the process.", state.local_entries)
-    yield _gauge(
-        "zpmeow_cache_local_bytes",
-        "Bytes that they take. At CACHE_LOCAL_MAX_BYTES with a low local hit rate: raise it.",
-        state.local_bytes,
-    )
-    yield _labelled_gauge(
-        "zpmeow_breaker_state",
-        "1 for the state that the breaker is in. Open: Redis is left alone until a probe succeeds.",
-        "state",
-        {known: state.circuit == known for known in _CIRCUIT_STATES},
-    )
-    yield _labelled_gauge(
-        "zpmeow_cache_mode",
-        "1 for the mode that operators chose. Bypass left on burdens the database.",
-        "mode",
-        {known: state.mode == known for known in _MODES},
     )
 
 

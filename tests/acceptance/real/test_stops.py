@@ -76,8 +76,11 @@ async def test_sigterm_under_load_fails_no_request(
     service.terminate()
     code = await asyncio.to_thread(service.wait_ended)
     await asyncio.wait_for(asyncio.gather(*running), 10)
+    said = service.messages()
+    last_lines = service.lines[next(n for n, text in enumerate(said) if text.startswith("Stopping")) :]
 
     assert code == 0
+    assert [line for line in last_lines if line["level"] != "info"] == []
     assert [client.failures for client in clients] == [[]] * CLIENTS
     assert min(client.answered for client in clients) > 1
     assert service.errors == ""

@@ -210,3 +210,13 @@ def test_nothing_is_believed_when_the_feed_is_lost_and_each_reason_is_told_once(
     assert not bench.coherence.is_whole
     assert at_the_start == [FeedChanged(live=False, reason="refused")]
     assert bench.events == [FeedChanged(live=False, reason="broke off"), FeedChanged(live=False, reason="refused")]
+
+
+def test_nothing_is_believed_and_nobody_is_told_when_the_feed_is_closed_on_purpose(bench: Bench) -> None:
+    """The service stops: that is no alarm."""
+    bench.open()
+
+    bench.feed.lost(None)
+
+    assert not bench.coherence.is_whole
+    assert bench.events == []

@@ -161,6 +161,22 @@ async def test_nothing_is_told_when_the_change_arrives_before_the_second_look(be
     assert differences == []
 
 
+async def test_nothing_is_told_when_the_entry_follows_and_is_overtaken_again(bench: Bench) -> None:
+    """An entry that is changed all the time is not old: a second later it was another version."""
+    session_id = await bench.create()
+    await bench.truth.change_status(ById(session_id), report(SessionStatus.ERROR, None))
+
+    async def change_again() -> None:
+        await bench.fill(session_id)
+        await bench.truth.change_status(ById(session_id), report(SessionStatus.ERROR, "again"))
+
+    bench.meanwhile = change_again
+
+    differences, _ = await bench.run()
+
+    assert differences == []
+
+
 async def test_what_no_reader_is_answered_with_is_counted_and_not_compared(bench: Bench) -> None:
     """Fences, other epochs, garbage, and keys that are no entries."""
     session_id = await bench.create()
