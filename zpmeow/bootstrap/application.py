@@ -5,7 +5,7 @@ database ── clock, control ── cache ── repository ── services �
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from pydantic import SecretStr
@@ -18,7 +18,7 @@ from zpmeow.bootstrap.coherence_tasks import CoherenceTasks
 from zpmeow.bootstrap.stores import Stores
 from zpmeow.bootstrap.supervision import running
 from zpmeow.domain.errors import Unavailable
-from zpmeow.events import Observers
+from zpmeow.events import Observer, Observers
 from zpmeow.postgres.change_log import PostgresChangeLog
 from zpmeow.postgres.clock import DatabaseClock
 from zpmeow.postgres.control_store import PostgresControlStore
@@ -159,35 +159,59 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
         stack.push_async_callback(sessions.close, grace_seconds=_GRACE_SECONDS)
         database_health = DatabaseHealth(database=database)
         health = HealthService(database=database_health, cache=parts.inspection)
-        app = create_app(
-            access=AccessService(
-                reader=sessions,
-                operator_key=_clear(settings.server.global_api_key),
-                engine_key=_clear(settings.server.engine_api_key),
-            ),
-            sessions=SessionService(sessions=sessions, clock=clock),
-            health=health,
-            cache_control=CacheControl(
-                cache=parts.inspection,
-                sessions=sessions,
-                store=store,
-                watch=watch,
-                database=database_health,
-                pool=_PoolInspection(database),
-            ),
-            exposition=metrics,
-            observer=observer,
-            is_loopback=not settings.server.is_public,
-            cache_budget_seconds=settings.cache.timeout_seconds,
-            metrics_token=_clear(settings.server.metrics_token),
-            epoch_tag=parts.epoch_tag,
-            now=clock.now,
+        cache_control = CacheControl(
+            cache=parts.inspection,
+            sessions=sessions,
+            store=store,
+            watch=watch,
+            database=database_health,
+            pool=_PoolInspection(database),
         )
         await stack.enter_async_context(running("control-watch", watch.run, observer=observer))
-        server = await open_server(app, host=settings.server.host, port=settings.server.port, observer=observer)
+        server = await _open_server(
+            settings,
+            sessions=sessions,
+            clock=clock,
+            health=health,
+            cache_control=cache_control,
+            epoch_tag=parts.epoch_tag,
+            exposition=metrics,
+            observer=observer,
+        )
         application = Application(server=server, health=health, watch=watch, tasks=tasks, stores=stores, logs=logs)
         stack.push_async_callback(application.stop)
         yield application
+
+
+async def _open_server(
+    settings: Settings,
+    *,
+    sessions: CachedSessionRepository,
+    clock: DatabaseClock,
+    health: HealthService,
+    cache_control: CacheControl,
+    epoch_tag: Callable[[], str],
+    exposition: Metrics,
+    observer: Observer,
+) -> Server:
+    app = create_app(
+        access=AccessService(
+            reader=sessions,
+            operator_key=_clear(settings.server.global_api_key),
+            engine_key=_clear(settings.server.engine_api_key),
+        ),
+        sessions=SessionService(sessions=sessions, clock=clock),
+        health=health,
+        cache_control=cache_control,
+        exposition=exposition,
+        observer=observer,
+        is_loopback=not settings.server.is_public,
+        cache_budget_seconds=settings.cache.timeout_seconds,
+        metrics_token=_clear(settings.server.metrics_token),
+        epoch_tag=epoch_tag,
+        now=clock.now,
+    )
+    return await open_server(app, host=settings.server.host, port=settings.server.port, observer=observer)
 
 
 class _PoolInspection:

@@ -77,17 +77,7 @@ async def open_cache(
     observer: Observer,
 ) -> AsyncIterator[CacheParts]:
     """Open the cache; without a URL it is the no-op cache. Works with Redis away."""
-    # Longer than any load lives, so that what it brings can be held against every change since it began.
-    floors = Floors(keep_seconds=max(FLOOR_SECONDS, database_timeout_seconds + 2 * CLOCK_MARGIN_SECONDS))
-    coherence = Coherence(floors=floors, now_ms=now_ms, join_seconds=settings.local_ttl_seconds or _JOIN_SECONDS)
-
-    def truth_state() -> TruthState:
-        if database.problem is None:
-            return TruthState.ANSWERS
-        # If the feed fell silent before the database did, there were changes that nobody here has heard of.
-        heard = coherence.heard_after(database.answered_at - settings.local_ttl_seconds)
-        return TruthState.DOWN if database.is_down and heard else TruthState.SILENT
-
+    coherence = _make_coherence(settings, database_timeout_seconds=database_timeout_seconds, now_ms=now_ms)
     codec = EntryCodec(now_ms=now_ms, lifetime_seconds=policies.longest_lifetime_seconds)
     keys = ChangeKeys(policies=policies, codec=codec)
     pending = PendingChanges(now_ms=now_ms)
@@ -95,13 +85,7 @@ async def open_cache(
         guarded: ResilientTier | None = None
         tier: CacheTier = NullTier()
         if redis_url is not None:
-            redis = RedisTier(
-                url=redis_url,
-                pool_size=settings.pool_size,
-                timeout_seconds=settings.timeout_seconds,
-                observer=observer,
-            )
-            stack.push_async_callback(redis.close)
+            redis = _open_redis(stack, redis_url, settings.pool_size, settings.timeout_seconds, observer)
             tier = guarded = ResilientTier(
                 inner=redis,
                 breaker=_make_breaker(breaker, observer),
@@ -118,7 +102,7 @@ async def open_cache(
             codec=codec,
             coherence=coherence,
             now_ms=now_ms,
-            truth_state=truth_state,
+            truth_state=_make_truth_state(database, coherence, settings.local_ttl_seconds),
             unavailable=Unavailable,
             grace_seconds=settings.local_ttl_seconds,
             observer=observer,
@@ -127,8 +111,7 @@ async def open_cache(
         relay = inspection = None
         if guarded is not None:
             assert redis_url is not None
-            sink = RedisTier(url=redis_url, pool_size=1, timeout_seconds=_RELAY_TIMEOUT_SECONDS, observer=observer)
-            stack.push_async_callback(sink.close)
+            sink = _open_redis(stack, redis_url, 1, _RELAY_TIMEOUT_SECONDS, observer)
             relay = InvalidationRelay(log=change_log, sink=sink, keys=keys, gate=guarded.normal, observer=observer)
             inspection = CacheInspection(
                 tier=guarded, local=local, coherence=coherence, pending=pending, leads=lambda: relay.leads
@@ -160,6 +143,33 @@ def make_feed_follower(
         control_changed=control_changed,
         observer=observer,
     )
+
+
+def _make_coherence(
+    settings: CacheSettings, *, database_timeout_seconds: float, now_ms: Callable[[], int]
+) -> Coherence:
+    # Longer than any load lives, so that what it brings can be held against every change since it began.
+    floors = Floors(keep_seconds=max(FLOOR_SECONDS, database_timeout_seconds + 2 * CLOCK_MARGIN_SECONDS))
+    return Coherence(floors=floors, now_ms=now_ms, join_seconds=settings.local_ttl_seconds or _JOIN_SECONDS)
+
+
+def _make_truth_state(database: Database, coherence: Coherence, bound_seconds: float) -> Callable[[], TruthState]:
+    def truth_state() -> TruthState:
+        if database.problem is None:
+            return TruthState.ANSWERS
+        # If the feed fell silent before the database did, there were changes that nobody here has heard of.
+        heard = coherence.heard_after(database.answered_at - bound_seconds)
+        return TruthState.DOWN if database.is_down and heard else TruthState.SILENT
+
+    return truth_state
+
+
+def _open_redis(
+    stack: AsyncExitStack, url: str, pool_size: int, timeout_seconds: float, observer: Observer
+) -> RedisTier:
+    tier = RedisTier(url=url, pool_size=pool_size, timeout_seconds=timeout_seconds, observer=observer)
+    stack.push_async_callback(tier.close)
+    return tier
 
 
 def _make_breaker(settings: BreakerSettings, observer: Observer) -> CircuitBreaker:

@@ -416,6 +416,9 @@ async def test_call_counts_as_nothing_when_this_process_was_late() -> None:
     assert stage.breaker.state is CircuitState.CLOSED
 
 
+PATIENT_SECONDS = 4 * TIMEOUT_SECONDS  # A fifth is left for the second call: far above what a timer is kept waiting.
+
+
 class LateTier(MemoryTier):
     """Answers the first call of each request just in time, and none after it."""
 
@@ -427,16 +430,16 @@ class LateTier(MemoryTier):
     @override
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         self.is_first = not self.is_first
-        await asyncio.sleep(TIMEOUT_SECONDS if self.is_first else TIMEOUT_SECONDS * 0.8)
+        await asyncio.sleep(PATIENT_SECONDS if self.is_first else PATIENT_SECONDS * 0.8)
         return [None for _ in keys]
 
 
 async def test_breaker_opens_when_the_first_call_of_each_request_leaves_no_time_for_the_second() -> None:
     """A tier just quicker than the limit is slow all the same: half of all calls fail, and that is told."""
-    stage = Stage(inner=LateTier())
+    stage = Stage(inner=LateTier(), timeout_seconds=PATIENT_SECONDS)
 
     for _ in range(20):
-        with open_budget(TIMEOUT_SECONDS):
+        with open_budget(PATIENT_SECONDS):
             await stage.call()
             await stage.call()
         if stage.breaker.state is CircuitState.OPEN:
