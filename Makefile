@@ -1,7 +1,7 @@
 # make run    the whole service on http://localhost:8080, with servers of its own where none are configured
 # make test   all tests, with real PostgreSQL and Redis
 # make check  format, lint, types, import contracts, unit tests
-# make coherence  a million reads under random faults, held against what was acknowledged; some 30 minutes
+# make coherence  a million reads under random faults, held against what was acknowledged; some 13 minutes
 # make fix    let the formatter and the linter mend what they can
 # make migrate, make doctor   the commands of the same names
 # make lock   pin the dependencies anew (UPGRADE=1: to the newest versions)
