@@ -2,6 +2,9 @@
 # make test   all tests, with real PostgreSQL and Redis
 # make check  format, lint, types, import contracts, unit tests
 # make coherence  a million reads under random faults, held against what was acknowledged; some 13 minutes
+# make engines  three simulated engines and 200 sessions for five minutes, everything killed at random: every wish comes true
+# make chaos  faults against real processes under load, each with its limits; half an hour (K=name: only those)
+# make bench  reads a second and more, beside other caches, all in one run; wrk makes the load
 # make fix    let the formatter and the linter mend what they can
 # make migrate, make doctor   the commands of the same names
 # make lock   pin the dependencies anew (UPGRADE=1: to the newest versions)
@@ -14,9 +17,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 PYTEST_OPTIONS ?=
 COHERENCE_OPTIONS ?=
+ENGINES_OPTIONS ?=
 
 .DEFAULT_GOAL := run
-.PHONY: run test check coherence fix migrate doctor lock clean
+.PHONY: run test check coherence engines chaos bench fix migrate doctor lock clean
 
 # The service replaces the shell, so that signals reach it. What .env says about LOG_FILE is left to the service.
 run: $(VENV)/run.stamp
@@ -30,11 +34,21 @@ migrate doctor: $(VENV)/run.stamp
 # The tests with whole services and their load have the machine for themselves.
 test: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --ignore tests/acceptance/real --ignore tests/coherence \
-		$(PYTEST_OPTIONS)
-	$(VENV)/bin/python -m pytest tests/acceptance/real tests/coherence $(PYTEST_OPTIONS)
+		--ignore tests/engines $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest tests/acceptance/real tests/coherence tests/engines $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m pytest deploy/chaos -m quick --tell-times $(PYTEST_OPTIONS)
 
 coherence: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m tests.coherence --reads 1000000 $(COHERENCE_OPTIONS)
+
+engines: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m tests.engines --seconds 300 $(ENGINES_OPTIONS)
+
+chaos: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m pytest deploy/chaos -m chaos $(if $(K),-k "$(K)") $(PYTEST_OPTIONS)
+
+bench: $(VENV)/bench.stamp
+	$(VENV)/bin/python -m benchmarks $(PARTS)
 
 check: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format --check .
@@ -65,6 +79,10 @@ $(VENV)/run.stamp: requirements-embedded.lock .ci/install | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock .ci/install | $(VENV)/bin/python
+	@.ci/install $(VENV) $<
+	@touch $@
+
+$(VENV)/bench.stamp: requirements-bench.lock .ci/install | $(VENV)/dev.stamp
 	@.ci/install $(VENV) $<
 	@touch $@
 

@@ -7,10 +7,17 @@ import os
 import uuid
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.servers.postgres_server import PostgresInstallation, PostgresServer
 from tests.servers.redis_server import RedisServer
+
+# That a machine is slow, or stood still for a while, is no fault of what is tested.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -168,6 +168,29 @@ class ConsistencyChecked:
 
 
 @dataclass(slots=True)
+class PromisesEnded:
+    """So many statuses were promised for a time that has passed without a new report, and this process recorded it."""
+
+    count: int
+
+
+@dataclass(slots=True)
+class CommandDelivered:
+    """An engine got a command, for the first time or `again`."""
+
+    action: str
+    again: bool
+
+
+@dataclass(slots=True)
+class CommandEnded:
+    """An engine acknowledged a command. `outcome`: done, failed, withdrawn (nobody wanted it any more)."""
+
+    action: str
+    outcome: str
+
+
+@dataclass(slots=True)
 class QueryFinished:
     """The database finished a query, waiting for a connection included. `outcome`: ok, error, timeout, overloaded."""
 
@@ -234,6 +257,9 @@ Event = (
     | TrustChanged
     | EvictionPolicyFound
     | ConsistencyChecked
+    | PromisesEnded
+    | CommandDelivered
+    | CommandEnded
     | QueryFinished
     | DatabaseReachabilityChanged
     | RequestStarted
@@ -251,15 +277,26 @@ class Observer(Protocol):
         ...
 
 
-@dataclass(slots=True, frozen=True)
 class Observers:
-    """Several observers as one, called in order."""
+    """Several observers as one, called in order.
 
-    members: Sequence[Observer]
+    A member that names kinds of events in `ignores` is not called for these: the frequent ones come some hundred
+    thousand times a second.
+    """
+
+    def __init__(self, members: Sequence[Observer]) -> None:
+        """Tell these."""
+        self._members = members
+        self._by_kind: dict[type, tuple[Observer, ...]] = {}
 
     def __call__(self, event: Event, /) -> None:
         """Pass the event on to each."""
-        for member in self.members:
+        kind = type(event)
+        members = self._by_kind.get(kind)
+        if members is None:
+            wanted = (member for member in self._members if kind not in getattr(member, "ignores", ()))
+            members = self._by_kind[kind] = tuple(wanted)
+        for member in members:
             member(event)
 
 

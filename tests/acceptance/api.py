@@ -1,6 +1,7 @@
 """A running API for tests: real services, real HTTP on a free port, and a client that speaks it."""
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +20,13 @@ from tests.acceptance.parts import (
     SettableHealth,
     WholeCache,
 )
+from tests.fakes.in_memory_command_queue import InMemoryCommandQueue
 from zpmeow.api.app import create_app
 from zpmeow.api.server import Server, Timeouts, open_server
 from zpmeow.services.access import AccessService
+from zpmeow.services.arrivals import Arrivals
 from zpmeow.services.cache_control import CacheControl
+from zpmeow.services.commands import CommandService
 from zpmeow.services.control_watch import ControlWatch
 from zpmeow.services.health import HealthService
 from zpmeow.services.sessions import SessionService
@@ -66,6 +70,9 @@ class Api:
     server: Server
     client: aiohttp.ClientSession
     repository: BreakableRepository
+    queue: InMemoryCommandQueue
+    commands: CommandService
+    arrivals: Arrivals
     clock: SettableClock
     health: HealthService
     database: SettableHealth
@@ -126,6 +133,13 @@ def check_common(reply: Reply) -> None:
     assert not any(name.startswith("Access-Control") for name in reply.headers)
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, 5 s at most."""
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110  (what is waited for is inside the service)
+            await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
 async def running_api(
     *,
@@ -139,13 +153,23 @@ async def running_api(
     port: int = 0,
 ) -> AsyncIterator[Api]:
     """Run an API until the block ends."""
-    repository, clock, events = BreakableRepository(), SettableClock(), RecordedEvents()
+    clock, events, queue = SettableClock(), RecordedEvents(), InMemoryCommandQueue()
+    arrivals, commands = Arrivals(), CommandService(queue=queue, observer=events)
+    repository = BreakableRepository(commands=queue, committed=arrivals.changed)
+    queue.told = commands.changed
+
+    def end_waits() -> None:
+        commands.end_waits()
+        arrivals.end_waits()
+
     database, cache, store = SettableHealth(), SettableHealth(), MemoryControlStore()
     health = HealthService(database=database, cache=cache if cache_enabled else None)
     health.open_to_traffic()
     app = create_app(
         access=AccessService(reader=repository, operator_key=operator_key, engine_key=engine_key),
-        sessions=SessionService(sessions=repository, clock=clock),
+        sessions=SessionService(sessions=repository, clock=clock, arrivals=arrivals),
+        commands=commands,
+        end_waits=end_waits,
         health=health,
         cache_control=CacheControl(
             cache=WholeCache() if cache_enabled else None,
@@ -159,8 +183,10 @@ async def running_api(
         observer=events,
         is_loopback=is_loopback,
         cache_budget_seconds=0.05,
+        truth_seconds=5.0,
         metrics_token=METRICS_TOKEN,
         body_timeout_seconds=body_timeout_seconds,
+        now=clock.now,
     )
     server = await open_server(app, host=host, port=port, observer=events, timeouts=timeouts)
     try:
@@ -169,6 +195,9 @@ async def running_api(
                 server=server,
                 client=client,
                 repository=repository,
+                queue=queue,
+                commands=commands,
+                arrivals=arrivals,
                 clock=clock,
                 health=health,
                 database=database,
@@ -179,3 +208,4 @@ async def running_api(
             )
     finally:
         await server.stop(drain_seconds=0.2)
+        await commands.close()

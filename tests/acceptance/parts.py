@@ -1,41 +1,63 @@
 """What the API stands on in these tests: the real services over parts that a test can break at will."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from typing_extensions import override
 
+from tests.fakes.in_memory_command_queue import InMemoryCommandQueue
 from tests.fakes.in_memory_session_repository import InMemorySessionRepository
+from zpmeow.domain.changes import Change
 from zpmeow.domain.errors import DatabaseUnavailable, DomainError
 from zpmeow.domain.ports import ControlState, ControlStore
-from zpmeow.domain.records import Entity, ReadSource, Snapshot
+from zpmeow.domain.records import Entity, Notes, ReadSource, Snapshot, SnapshotRecall
 from zpmeow.domain.references import SessionReference
 from zpmeow.events import Event
 from zpmeow.services.cache_control import CacheFacts, PoolFacts
 from zpmeow.services.system_state import SystemState
 
+EventT = TypeVar("EventT")
+
 
 class BreakableRepository(InMemorySessionRepository):
-    """Sessions in memory; reads say `source`, and everything raises `failure` while there is one."""
+    """Sessions in memory; reads say `source`, and everything raises `failure` while there is one.
+
+    With a `recall`, reads bring it and `notes`, as if this process' memory had answered.
+    """
 
     source: ReadSource = ReadSource.MISS
     failure: Exception | None = None
+    notes: Notes | None = None
+    recall: SnapshotRecall | None = None
+    finds: int = 0
     invalidated: list[SessionReference]
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        commands: InMemoryCommandQueue | None = None,
+        committed: Callable[[Sequence[Change]], None] = lambda _changes: None,
+    ) -> None:
         """Start empty and whole."""
-        super().__init__()
+        super().__init__(commands=commands, committed=committed)
         self.invalidated = []
 
     @override
     async def find(
         self, reference: SessionReference, entities: frozenset[Entity], *, with_secrets: bool = False
     ) -> Snapshot | None:
+        self.finds += 1
         if self.failure is not None:
             raise self.failure
         found = await super().find(reference, entities, with_secrets=with_secrets)
-        return None if found is None else Snapshot(records=found.records, source=self.source)
+        if found is None:
+            return None
+        if self.recall is None or with_secrets:
+            return Snapshot(records=found.records, source=self.source)
+        recall = self.recall
+        return Snapshot(records=found.records, source=self.source, notes=self.notes, make_recall=lambda: recall)
 
     async def invalidate(self, reference: SessionReference) -> Snapshot | None:
         """Remember whose cache was emptied."""
@@ -141,7 +163,7 @@ class RecordedEvents:
         """Keep the event."""
         self.events.append(event)
 
-    def of(self, kind: type[Event]) -> list[Event]:
+    def of(self, kind: type[EventT]) -> list[EventT]:
         """Return the events of a kind."""
         return [event for event in self.events if isinstance(event, kind)]
 

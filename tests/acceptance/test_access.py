@@ -14,8 +14,10 @@ OF_OWNERS = {
     ("GET", "/sessions/{sessionId}/info"),
     ("GET", "/sessions/{sessionId}/status"),
     ("GET", "/sessions/{sessionId}/qr"),
+    ("GET", "/sessions/{sessionId}/pairing-code"),
     ("GET", "/sessions/{sessionId}/credentials"),
     ("POST", "/sessions/{sessionId}/connect"),
+    ("POST", "/sessions/{sessionId}/pair"),
     ("POST", "/sessions/{sessionId}/disconnect"),
     ("POST", "/sessions/{sessionId}/rotate-key"),
     ("PUT", "/sessions/{sessionId}/webhook"),
@@ -24,12 +26,22 @@ OF_ENGINES = {
     ("GET", "/sessions/{sessionId}/info"),
     ("GET", "/sessions/{sessionId}/status"),
     ("GET", "/sessions/{sessionId}/qr"),
+    ("GET", "/sessions/{sessionId}/pairing-code"),
     ("GET", "/sessions/{sessionId}/credentials"),
     ("PUT", "/sessions/{sessionId}/qr"),
+    ("PUT", "/sessions/{sessionId}/pairing-code"),
     ("PUT", "/sessions/{sessionId}/status"),
     ("PUT", "/sessions/{sessionId}/credentials"),
     ("DELETE", "/sessions/{sessionId}/credentials"),
+    ("GET", "/engine/commands"),
+    ("POST", "/engine/commands/{id}/ack"),
+    ("GET", "/engine/sessions"),
 }
+
+
+def of_session(path: str, name: str) -> str:
+    """Complete a path of the document for this session, and for a command that nobody left."""
+    return path.replace("{sessionId}", name).replace("{id}", "00000000-0000-4000-8000-000000000000")
 
 
 def test_document_holds_the_routes_of_the_contract() -> None:
@@ -60,7 +72,7 @@ async def test_closed_route_answers_401_when_the_key_is_missing_or_junk(
 
     for name in ("test-session", "nobody"):
         for key in junk:
-            reply = await public_api.call(method, path.replace("{sessionId}", name), key=key)
+            reply = await public_api.call(method, of_session(path, name), key=key)
 
             assert (reply.status, reply.error) == (401, "UNAUTHORIZED")
             assert reply.headers["WWW-Authenticate"].startswith("Bearer")
@@ -75,7 +87,7 @@ async def test_closed_route_answers_403_when_the_key_is_another_sessions(
     victim = await public_api.create("test-session")
 
     for name in ("test-session", victim["session_id"], "nobody", "00000000-0000-4000-8000-000000000000"):
-        reply = await public_api.call(method, path.replace("{sessionId}", name), key=other["api_key"])
+        reply = await public_api.call(method, of_session(path, name), key=other["api_key"])
 
         assert (reply.status, reply.error) == (403, "FORBIDDEN")
     assert await public_api.repository.find(ByName("test-session"), frozenset()) is not None
@@ -86,7 +98,7 @@ async def test_own_key_opens_what_owners_may_and_nothing_else(public_api: Api, m
     """A session's key reads, connects, sets the webhook and rotates; all else is forbidden."""
     created = await public_api.create()
 
-    by_name = await public_api.call(method, path.replace("{sessionId}", "test-session"), key=created["api_key"])
+    by_name = await public_api.call(method, of_session(path, "test-session"), key=created["api_key"])
 
     assert (by_name.status not in (401, 403)) == ((method, path) in OF_OWNERS)
 
@@ -96,7 +108,7 @@ async def test_engine_key_opens_what_engines_may_and_nothing_else(public_api: Ap
     """An engine reads and reports; it does not manage."""
     await public_api.create()
 
-    reply = await public_api.call(method, path.replace("{sessionId}", "test-session"), key=ENGINE_KEY)
+    reply = await public_api.call(method, of_session(path, "test-session"), key=ENGINE_KEY)
 
     assert (reply.status not in (401, 403)) == ((method, path) in OF_ENGINES)
 
@@ -106,7 +118,7 @@ async def test_operator_key_opens_everything(public_api: Api, method: str, path:
     """The operator is refused nowhere."""
     await public_api.create()
 
-    reply = await public_api.call(method, path.replace("{sessionId}", "test-session"), key=OPERATOR_KEY)
+    reply = await public_api.call(method, of_session(path, "test-session"), key=OPERATOR_KEY)
 
     assert reply.status not in (401, 403)
 

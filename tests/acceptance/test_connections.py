@@ -2,18 +2,23 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
+from uuid import UUID
 
 import orjson
 import pytest
 
 from tests.acceptance.api import OPERATOR_KEY, Api, running_api
 from zpmeow.api.server import Timeouts
+from zpmeow.domain.patience import patience_left
 from zpmeow.domain.ports import NewSession
-from zpmeow.domain.records import Snapshot
+from zpmeow.domain.records import Entity, Snapshot, StatusRecord
+from zpmeow.domain.references import SessionReference
+from zpmeow.domain.transitions import StatusChange
 from zpmeow.events import RequestCrashed, RequestFinished, RequestStarted
 
 
@@ -250,6 +255,32 @@ async def test_write_is_carried_through_when_the_client_hangs_up(api: Api) -> No
     await _until(lambda: bool(api.events.of(RequestFinished)))
 
     assert (await api.call("GET", "/sessions/test-session/info")).status == 200
+
+
+async def test_write_has_what_its_admission_left_of_the_time_for_the_database(api: Api) -> None:
+    """Who waited for his key to be looked up does not wait as long again."""
+    key = str((await api.call("POST", "/sessions/create", {"name": "test-session"})).data["api_key"])
+    left: list[float] = []
+    find, change_status = api.repository.find, api.repository.change_status
+
+    async def slow_find(reference: SessionReference, entities: frozenset[Entity], **options: bool) -> Snapshot | None:
+        left.append(patience_left(time.monotonic()))
+        await asyncio.sleep(0.2)
+        return await find(reference, entities, **options)
+
+    async def watched_change(
+        reference: SessionReference, decide: Callable[[StatusRecord], StatusChange], *, holder: UUID | None = None
+    ) -> Snapshot:
+        left.append(patience_left(time.monotonic()))
+        return await change_status(reference, decide, holder=holder)
+
+    api.repository.find = slow_find  # type: ignore[method-assign]
+    api.repository.change_status = watched_change  # type: ignore[method-assign]
+    ended = await api.call("POST", "/sessions/test-session/disconnect", key=key)
+
+    assert ended.status == 200
+    assert 4 < left[0] <= 5
+    assert left[-1] < left[0] - 0.2
 
 
 async def test_client_that_hangs_up_in_its_body_crashes_nothing(api: Api) -> None:

@@ -42,6 +42,7 @@ from zpmeow.domain.records import ReadSource, SessionStatus, Snapshot
 from zpmeow.domain.references import ById, parse_reference
 from zpmeow.domain.transitions import check_step, report
 from zpmeow.services.access import Access, AccessService, Admission, Role
+from zpmeow.services.arrivals import Arrivals
 from zpmeow.services.sessions import INFO, SessionService
 
 T = TypeVar("T")
@@ -105,7 +106,7 @@ class World:
         )
         self.repository = self.cached.repository
         self.is_deaf = False
-        self.sessions = SessionService(sessions=self.repository, clock=clock)
+        self.sessions = SessionService(sessions=self.repository, clock=clock, arrivals=Arrivals())
         self.access = AccessService(reader=self.repository, operator_key="operator", engine_key="engine")
 
     def commit(self, changes: Sequence[Change]) -> None:
@@ -532,4 +533,4 @@ class ServiceAgainstModel(RuleBasedStateMachine):
 
 
 TestServiceAgainstModel = ServiceAgainstModel.TestCase
-TestServiceAgainstModel.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestServiceAgainstModel.settings = settings(max_examples=200, stateful_step_count=60)

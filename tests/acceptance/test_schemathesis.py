@@ -71,8 +71,16 @@ def map_path_parameters(_context: object, parameters: dict[str, Any] | None) -> 
     return parameters
 
 
+@SCHEMA.hook
+def map_query(_context: object, query: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Let nobody wait for a minute who says so rightly."""
+    if query and str(query.get("wait", "")).isdecimal() and int(query["wait"]) <= 60:
+        query["wait"] = 0
+    return query
+
+
 @SCHEMA.parametrize()
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 def test_answer_is_described_whatever_is_sent(case: schemathesis.Case[Any], serving: ServingThread) -> None:
     """Valid or not, each call gets an answer that the document knows, and nothing crashes."""
     serving.ensure_session()

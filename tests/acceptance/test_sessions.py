@@ -27,6 +27,7 @@ async def test_create_answers_201_with_session_and_key(api: Api) -> None:
         "id",
         "name",
         "status",
+        "desired_status",
         "device_jid",
         "proxy_url",
         "webhook",

@@ -48,11 +48,15 @@ class Audit:
     fences: int = 0
     void: int = 0
     others: int = 0
+    corrupt: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
 
-async def audit_redis(port: int, client: SqlClient) -> Audit:
-    """Compare every entry in Redis with its row. Nobody writes meanwhile."""
+async def audit_redis(port: int, client: SqlClient, *, expects_garbage: bool = False) -> Audit:
+    """Compare every entry in Redis with its row. Nobody writes meanwhile.
+
+    `expects_garbage`: somebody has spoiled entries. Those that are corrupt are absent to every reader, too.
+    """
     rows = {row["id"]: row for row in await client.fetch(_ROWS)}
     (epoch,) = (row["epoch"] for row in await client.fetch("SELECT epoch FROM control_settings"))
     ((now_ms,),) = [row.values() for row in await client.fetch("SELECT (extract(epoch FROM now()) * 1000)::bigint")]
@@ -63,6 +67,8 @@ async def audit_redis(port: int, client: SqlClient) -> Audit:
             found.others += 1
             continue
         _compare(found, key, Entity(entity), data, rows.get(session_id), epoch, now_ms)
+    if not expects_garbage:
+        found.differences += found.corrupt
     return found
 
 
@@ -72,7 +78,7 @@ def _compare(
     policy = _POLICIES.entry_key(UUID(int=0), entity).policy
     envelope = decode(data, key=key, kind=policy.kind, schema=policy.schema)
     if not isinstance(envelope, Envelope):
-        found.differences.append(f"{key} is corrupt: {envelope}")
+        found.corrupt.append(f"{key} is corrupt: {envelope}")
     elif envelope.epoch != epoch or (envelope.usable_until_ms <= now_ms and envelope.payload is not None):
         found.void += 1
     elif envelope.payload is None:
@@ -123,4 +129,4 @@ def _entries(port: int) -> Iterator[tuple[str, bytes | None]]:
         for first in range(0, len(keys), _BATCH):
             batch = keys[first : first + _BATCH]
             for key, value in zip(batch, raw.mget(batch), strict=True):
-                yield key.decode(), value
+                yield key.decode(errors="backslashreplace"), value

@@ -83,15 +83,21 @@ class HttpClient:
         data = request.encode()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                if self._connection is None or self._connection.is_closing:
-                    self._connection = await self._connect()
-                answer = await self._connection.exchange(data)
+                await self.connect()
+                connection = self._connection
+                assert connection is not None
+                answer = await connection.exchange(data)
         except BaseException:
             self.close()
             raise
-        if self._connection.is_closing:
+        if connection.is_closing:
             self.close()
         return answer
+
+    async def connect(self) -> None:
+        """Connect, if there is no connection that lives. Raises ConnectionLostError."""
+        if self._connection is None or self._connection.is_closing:
+            self._connection = await self._connect()
 
     def close(self) -> None:
         """Reset the connection, if there is one."""
@@ -120,6 +126,9 @@ class _Connection(asyncio.Protocol):
     async def exchange(self, data: bytes) -> Answer:
         """Send a request; return its answer."""
         assert self._transport is not None
+        if self.is_closing:
+            message = "lost before anything was sent"
+            raise ConnectionLostError(message)
         self._waiting = asyncio.get_running_loop().create_future()
         self._transport.write(data)
         try:

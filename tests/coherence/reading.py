@@ -60,6 +60,10 @@ class Reader:
         """Hang up."""
         self._client.close()
 
+    async def connect(self) -> None:
+        """Connect, if there is no connection that lives. Raises ConnectionLostError."""
+        await self._client.connect()
+
     async def run(self, *, pause_seconds: float, cancelled_ratio: float) -> None:
         """Read for ever, with random pauses of this mean."""
         while True:
@@ -70,18 +74,19 @@ class Reader:
             else:
                 await self.read(question)
 
-    async def read(self, question: Question) -> None:
-        """Ask, and have the answer judged."""
+    async def read(self, question: Question) -> Answer | None:
+        """Ask, and have the answer judged; return it, None if there was none."""
         court = self._court
         began_at = court.clock()
         try:
             answer = await self._client.ask(question.request())
         except (ConnectionLostError, TimeoutError) as error:
             await self._judge_silence(question, error, began_at)
-            return
+            return None
         ended_at = court.clock()
         court.counts.seconds.append(ended_at - began_at)
         self._judge(question, answer, began_at, ended_at)
+        return answer
 
     async def _hang_up_on(self, question: Question) -> None:
         began_at = self._court.clock()
@@ -114,6 +119,7 @@ class Reader:
         counts.answered += 1
         counts.by_cache_status[answer.cache_status or "none"] += 1
         if answer.cache_status == STALE:
+            # Of a code, too: it is the session's own record, read with it, that nobody vouches for then.
             if not court.timeline.may_refuse(began_at, ended_at):
                 court.judge.report(Finding.STALE, reading, "a stale answer")
             return

@@ -5,13 +5,18 @@ from random import Random
 
 from tests.coherence.not_possible import NotPossibleError
 from tests.coherence.redis_node import RedisNode
-from tests.coherence.tcp_proxy import LATE_SECONDS, TcpProxy, Way
 from tests.coherence.world import World
+from tests.servers.fault_proxy import HELD, NONE, Admission, FaultProxy, Impairment
 
 _POSITION = "zpmeow:position"
 _POSITION_TRIES = 30
 _TRY_SECONDS = 0.1
 _LONGER_THAN_FLOORS_SECONDS = 33.0
+_SLOW = Impairment(jitter_seconds=0.03)  # There and back within the 50 ms that a service gives Redis, mostly.
+LATE_SECONDS = (0.2, 3.0)
+LOSSY = Impairment(stuck_ratio=0.25, stuck_seconds=LATE_SECONDS)
+"""For what is sent to Redis: its sender has given up by then. So few that a service goes on sending: its breaker opens
+at 5 in a row, or at half of all."""
 
 
 async def redis_killed_with_data(world: World, chance: Random) -> None:
@@ -83,7 +88,7 @@ async def replica_promoted(world: World, chance: Random) -> None:
     """Let a replica that has not seen the last writes take the master's place, for one process sooner than another."""
     async with world.redis_lock:
         replica = RedisNode()
-        link = TcpProxy(target_port=world.redis.port)
+        link = FaultProxy(target_port=world.redis.port)
         try:
             await link.open()
             await asyncio.to_thread(replica.start)
@@ -93,7 +98,7 @@ async def replica_promoted(world: World, chance: Random) -> None:
             if stopped:
                 replica.pause()
             else:
-                await link.set_way(Way.REFUSE)
+                await _refuse(link)
             await asyncio.sleep(chance.uniform(1, 2))
             with world.fault(replica_promoted.__name__):
                 if stopped:
@@ -139,37 +144,47 @@ async def process_cut_off_from_redis(world: World, chance: Random) -> None:
     async with world.way_lock:
         proxy = world.proxies[world.choose_process(chance)]
         with world.fault(process_cut_off_from_redis.__name__):
-            await proxy.set_way(chance.choice((Way.REFUSE, Way.HOLD)))
+            if chance.random() < 0.5:
+                await _refuse(proxy)
+            else:
+                proxy.impair(up=HELD, down=HELD)
             try:
                 await asyncio.sleep(chance.uniform(2, 6))
             finally:
                 if chance.random() < 0.3:
                     proxy.cut()
-                await proxy.set_way(Way.PASS)
+                proxy.impair()
+                await proxy.admit(Admission.PASS)
 
 
 async def way_slowed(world: World, chance: Random) -> None:
     """Make the way to Redis slow for one process alone: what it writes there comes after what others write."""
-    await _impair_way(world, chance, way_slowed.__name__, Way.SLOW, chance.uniform(2, 6))
+    await _impair_way(world, chance, way_slowed.__name__, chance.uniform(2, 6), up=_SLOW, down=_SLOW)
 
 
 async def way_lossy(world: World, chance: Random) -> None:
     """Let some of what one process alone sends to Redis arrive seconds late: commands run that timed out before."""
-    await _impair_way(world, chance, way_lossy.__name__, Way.LOSSY, chance.uniform(2, 6))
+    await _impair_way(world, chance, way_lossy.__name__, chance.uniform(2, 6), up=LOSSY)
 
 
-async def _impair_way(world: World, chance: Random, kind: str, way: Way, seconds: float) -> None:
+async def _impair_way(
+    world: World, chance: Random, kind: str, seconds: float, *, up: Impairment = NONE, down: Impairment = NONE
+) -> None:
     async with world.way_lock:
         proxy = world.proxies[world.choose_process(chance)]
         with world.fault(kind):
-            await proxy.set_way(way)
+            proxy.impair(up=up, down=down)
             try:
                 await asyncio.sleep(seconds)
             finally:
-                await proxy.set_way(Way.PASS)
-            if way is Way.LOSSY:
-                # What was sent last is still under way, and part of the fault.
-                await asyncio.sleep(LATE_SECONDS[1])
+                proxy.impair()
+            # What was sent last may still be under way, and is part of the fault.
+            await asyncio.sleep(up.stuck_seconds[1])
+
+
+async def _refuse(proxy: FaultProxy) -> None:
+    await proxy.admit(Admission.REFUSE)
+    proxy.cut()
 
 
 def _away_seconds(chance: Random) -> float:

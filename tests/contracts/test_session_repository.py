@@ -7,7 +7,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from uuid import UUID, uuid4
 
@@ -77,9 +78,9 @@ def new_session(name: str = "test-session") -> NewSession:
     return NewSession(name=name, key_hash=key_hash(name))
 
 
-async def read(repository: SessionRepository, identifier: UUID) -> Snapshot:
-    """Read all records of a session that is there, whoever answers."""
-    found = await repository.find(ById(identifier), ALL)
+async def read(repository: SessionRepository, identifier: UUID, entities: frozenset[Entity] = ALL) -> Snapshot:
+    """Read records of a session that is there, whoever answers."""
+    found = await repository.find(ById(identifier), entities)
     assert found is not None
     return replace(found, source=ReadSource.MISS)
 
@@ -608,6 +609,24 @@ async def test_list_returns_an_empty_last_page_when_the_cursor_is_gone(repositor
     assert (list(page.sessions), page.next_cursor) == ([], None)
 
 
+@pytest.mark.parametrize("entities", [frozenset(), frozenset({Entity.SESSION, Entity.STATUS}), frozenset(Entity)])
+async def test_find_many_returns_those_that_there_are(
+    repository: SessionRepository, entities: frozenset[Entity]
+) -> None:
+    """Each is as `find` has it; one that is not there, or asked for twice, is no error."""
+    made = [await repository.create(new_session(f"session-{number}")) for number in range(4)]
+    await repository.put_qr(ById(made[0].session.id), "code", 60.0)
+    await repository.delete(ById(made[1].session.id))
+    ids = [one.session.id for one in made]
+
+    found = await repository.find_many([*ids[:3], ids[0], uuid4()], entities)
+
+    assert found.keys() == {ids[0], ids[2]}
+    for session_id, snapshot in found.items():
+        assert snapshot.records == (await read(repository, session_id, entities)).records
+    assert await repository.find_many([], entities) == {}
+
+
 async def test_recent_returns_the_last_changed_first_when_there_are_more_than_asked_for(
     repository: SessionRepository,
 ) -> None:
@@ -624,3 +643,192 @@ async def test_recent_returns_the_last_changed_first_when_there_are_more_than_as
 async def test_recent_returns_nothing_when_there_is_no_session(repository: SessionRepository) -> None:
     """An empty database has nothing recent."""
     assert list(await repository.recent(10)) == []
+
+
+def promised(seconds: float, status: SessionStatus = SessionStatus.CONNECTED) -> StatusChange:
+    """Describe a report that holds for so long."""
+    return replace(report(status), valid_for_seconds=seconds)
+
+
+async def test_a_promise_is_kept_with_the_status_when_it_is_made(repository: SessionRepository) -> None:
+    """The end of a promise is that much after the report, and is read back."""
+    made = await repository.create(new_session())
+    before = await repository.change_status(ById(made.session.id), lambda _: report(SessionStatus.CONNECTED))
+
+    after = await repository.change_status(ById(made.session.id), lambda _: promised(30))
+
+    assert before.status.valid_until is None
+    assert after.status.valid_until is not None
+    assert after.status.version > before.status.version
+    assert after.status.changed_at == before.status.changed_at  # A promise alone is no change of the status.
+    assert timedelta(0) <= after.status.valid_until - after.status.changed_at - timedelta(seconds=30)
+    assert (await read(repository, made.session.id)).status == after.status
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_a_promise_ends_or_stays_as_the_change_says(repository: SessionRepository, *, keeps: bool) -> None:
+    """A new wish of the owner leaves the engine's promise alone; a report without one takes it back."""
+    made = await repository.create(new_session())
+    reference = ById(made.session.id)
+    before = await repository.change_status(reference, lambda _: promised(30))
+
+    after = await repository.change_status(
+        reference, lambda _: replace(report(SessionStatus.CONNECTED, "again"), keeps_promise=keeps)
+    )
+
+    assert after.status.valid_until == (before.status.valid_until if keeps else None)
+
+
+def _decide(change: StatusChange, _current: StatusRecord) -> StatusChange:
+    return change
+
+
+async def test_an_ended_promise_is_listed_as_an_error(repository: SessionRepository) -> None:
+    """The list's filter goes by the moment, before any sweep."""
+    made = {name: await repository.create(new_session(name)) for name in ("ended", "holds", "reported", "unbound")}
+    reports = {
+        "ended": promised(0.001),
+        "holds": promised(60),
+        "reported": report(SessionStatus.ERROR, "banned"),
+        "unbound": report(SessionStatus.CONNECTED),
+    }
+    for name, change in reports.items():
+        await repository.change_status(ById(made[name].session.id), partial(_decide, change))
+    await asyncio.sleep(0.01)
+
+    errors = await repository.list_sessions(limit=10, cursor=None, status=SessionStatus.ERROR)
+    connected = await repository.list_sessions(limit=10, cursor=None, status=SessionStatus.CONNECTED)
+
+    assert [(one.session.name, one.status.reason) for one in errors.sessions] == [
+        ("ended", "engine_silent"),
+        ("reported", "banned"),
+    ]
+    assert [one.session.name for one in connected.sessions] == ["holds", "unbound"]
+
+
+async def test_list_finds_what_is_wished(repository: SessionRepository) -> None:
+    """The wish is a filter of its own, and goes together with the others."""
+    for name in ("first", "second", "third"):
+        await repository.create(new_session(name))
+    for name in ("first", "third"):
+        await repository.change_status(ByName(name), transitions.connect)
+    await repository.change_status(ByName("third"), lambda _: report(SessionStatus.CONNECTED))
+
+    wished = await repository.list_sessions(limit=1, cursor=None, desired_status=SessionStatus.CONNECTED)
+    rest = await repository.list_sessions(limit=10, cursor=wished.next_cursor, desired_status=SessionStatus.CONNECTED)
+    both = await repository.list_sessions(
+        limit=10, cursor=None, status=SessionStatus.CONNECTING, desired_status=SessionStatus.CONNECTED
+    )
+
+    assert [one.session.name for one in wished.sessions] == ["first"]
+    assert [one.session.name for one in rest.sessions] == ["third"]
+    assert [one.session.name for one in both.sessions] == ["first"]
+
+
+MADE = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("second", "wins"),
+    [(MADE + timedelta(seconds=20), True), (MADE, True), (MADE - timedelta(seconds=20), False), (None, True)],
+)
+async def test_the_newest_qr_code_wins_whatever_the_order_of_arrival(
+    repository: SessionRepository, second: datetime | None, *, wins: bool
+) -> None:
+    """Of two codes the one that was made later stays, and who comes too late is answered with it."""
+    made = await repository.create(new_session())
+    reference = ById(made.session.id)
+    first = await repository.put_qr(reference, "first", 60, issued_at=MADE)
+
+    after = await repository.put_qr(reference, "second", 60, issued_at=second)
+
+    assert after.qr.code == ("second" if wins else "first")
+    assert (after.qr == first.qr) is not wins
+    assert (await read(repository, made.session.id)).qr == after.qr
+
+
+async def test_an_older_qr_code_does_not_come_back_when_the_newer_one_was_dropped(
+    repository: SessionRepository,
+) -> None:
+    """What was dropped stays dropped, whatever was still on its way; a newer code is welcome."""
+    made = await repository.create(new_session())
+    reference = ById(made.session.id)
+    await repository.put_qr(reference, "newer", 60, issued_at=MADE)
+    await repository.change_status(reference, transitions.disconnect)
+
+    late = await repository.put_qr(reference, "older", 60, issued_at=MADE - timedelta(seconds=20))
+    next_one = await repository.put_qr(reference, "newest", 60, issued_at=MADE + timedelta(seconds=20))
+
+    assert late.qr.code is None
+    assert next_one.qr.code == "newest"
+
+
+async def test_a_clock_that_was_wrong_keeps_codes_out_no_longer_than_its_code_lived(
+    repository: SessionRepository,
+) -> None:
+    """An engine whose clock was set back is heard again when the code from the future is over."""
+    made = await repository.create(new_session())
+    reference = ById(made.session.id)
+    await repository.put_qr(reference, "from the future", 0.001, issued_at=MADE + timedelta(days=365))
+    await asyncio.sleep(0.01)
+
+    after = await repository.put_qr(reference, "now", 60, issued_at=MADE)
+
+    assert after.qr.code == "now"
+
+
+async def test_a_pairing_code_stands_beside_the_qr_code(repository: SessionRepository) -> None:
+    """Neither touches the other."""
+    made = await repository.create(new_session())
+    reference = ById(made.session.id)
+    await repository.put_qr(reference, "to scan", 60)
+    with_both = await repository.put_pairing_code(reference, "ABCD-EFGH", 160)
+    rotated = await repository.put_qr(reference, "to scan next", 60)
+
+    assert (with_both.qr.code, with_both.qr.pairing_code) == ("to scan", "ABCD-EFGH")
+    assert with_both.qr.pairing_expires_at is not None
+    assert (rotated.qr.code, rotated.qr.pairing_code) == ("to scan next", "ABCD-EFGH")
+    assert rotated.qr.pairing_expires_at == with_both.qr.pairing_expires_at
+    assert (await read(repository, made.session.id)).qr == rotated.qr
+
+
+@pytest.mark.parametrize("drops", ["disconnect", "credential"])
+async def test_both_codes_go_when_nobody_needs_them_any_more(repository: SessionRepository, drops: str) -> None:
+    """Who is paired, or does not want to be, has no code."""
+    made = await repository.create(new_session())
+    reference = ById(made.session.id)
+    await repository.put_pairing_code(reference, "ABCD-EFGH", 160)
+
+    if drops == "disconnect":
+        after = await repository.change_status(reference, transitions.disconnect)
+    else:
+        after = await repository.put_credential(reference, DEVICE)
+
+    assert (after.qr.code, after.qr.pairing_code, after.qr.pairing_expires_at) == (None, None, None)
+    assert (await read(repository, made.session.id)).qr == after.qr
+
+
+async def test_a_new_wish_to_pair_drops_the_code_of_the_one_before(repository: SessionRepository) -> None:
+    """Who waits for the code of another telephone does not get the last one's."""
+    made = await repository.create(new_session())
+    reference = ById(made.session.id)
+    await repository.put_qr(reference, "to scan", 60)
+    await repository.put_pairing_code(reference, "ABCD-EFGH", 160)
+
+    after = await repository.change_status(reference, transitions.pair("5511999999999"))
+
+    assert (after.qr.code, after.qr.pairing_code) == ("to scan", None)
+    assert (await read(repository, made.session.id)).qr == after.qr
+
+
+async def test_a_status_is_new_when_a_promise_has_ended_before_it(repository: SessionRepository) -> None:
+    """Between the end of a promise and its recording, the same report is another status: readers saw an error."""
+    made = await repository.create(new_session())
+    reference = ById(made.session.id)
+    before = await repository.change_status(reference, lambda _: promised(0.001))
+    await asyncio.sleep(0.01)
+
+    after = await repository.change_status(reference, lambda _: promised(30))
+
+    assert before.status.valid_until is not None
+    assert after.status.changed_at > before.status.valid_until

@@ -19,8 +19,10 @@ from zpmeow.cache.policy import TruthState
 from zpmeow.cache.tier import CacheTier
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.errors import Unavailable
+from zpmeow.domain.patience import wait_patiently
 from zpmeow.domain.ports import Clock, SessionRepository
 from zpmeow.events import Observer, ignore
+from zpmeow.repositories.batched_finds import BatchedFinds
 from zpmeow.repositories.cache_feed import CacheFeed
 from zpmeow.repositories.cache_policies import CacheLifetimes, CachePolicies
 from zpmeow.repositories.cached_session_repository import CachedSessionRepository
@@ -109,6 +111,7 @@ def make_cached_sessions(
         now_ms=now_ms,
         truth_state=truth_state,
         unavailable=Unavailable,
+        wait=wait_patiently,
         grace_seconds=5,
         observer=observer,
     )
@@ -133,6 +136,7 @@ def make_cached_sessions(
     feed.opened(database=change_log.database, since=clock.now(), heard_at=monotonic())
     repository = CachedSessionRepository(
         truth=truth,
+        reader=BatchedFinds(truth=truth, most_under_way=10, truth_seconds=5.0),
         cache=cache,
         policies=policies,
         clock=clock,

@@ -1,6 +1,7 @@
 """A source of truth that can be away, or break off after the commit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from typing_extensions import override
@@ -54,20 +55,43 @@ class FaultySessionRepository(SessionRepository):
 
     @override
     async def change_status(
-        self, reference: SessionReference, decide: Callable[[StatusRecord], StatusChange]
+        self,
+        reference: SessionReference,
+        decide: Callable[[StatusRecord], StatusChange],
+        *,
+        holder: UUID | None = None,
     ) -> Snapshot:
         self._before()
-        return self._after(await self._inner.change_status(reference, decide))
+        return self._after(await self._inner.change_status(reference, decide, holder=holder))
 
     @override
-    async def put_qr(self, reference: SessionReference, code: str, lifetime_seconds: float) -> Snapshot:
+    async def put_qr(
+        self,
+        reference: SessionReference,
+        code: str,
+        lifetime_seconds: float,
+        *,
+        issued_at: datetime | None = None,
+        holder: UUID | None = None,
+    ) -> Snapshot:
         self._before()
-        return self._after(await self._inner.put_qr(reference, code, lifetime_seconds))
+        return self._after(
+            await self._inner.put_qr(reference, code, lifetime_seconds, issued_at=issued_at, holder=holder)
+        )
 
     @override
-    async def put_credential(self, reference: SessionReference, device_jid: str) -> Snapshot:
+    async def put_pairing_code(
+        self, reference: SessionReference, code: str, lifetime_seconds: float, *, holder: UUID | None = None
+    ) -> Snapshot:
         self._before()
-        return self._after(await self._inner.put_credential(reference, device_jid))
+        return self._after(await self._inner.put_pairing_code(reference, code, lifetime_seconds, holder=holder))
+
+    @override
+    async def put_credential(
+        self, reference: SessionReference, device_jid: str, *, holder: UUID | None = None
+    ) -> Snapshot:
+        self._before()
+        return self._after(await self._inner.put_credential(reference, device_jid, holder=holder))
 
     @override
     async def remove_credential(self, reference: SessionReference) -> Snapshot:
@@ -75,9 +99,23 @@ class FaultySessionRepository(SessionRepository):
         return self._after(await self._inner.remove_credential(reference))
 
     @override
-    async def list_sessions(self, *, limit: int, cursor: UUID | None, status: SessionStatus | None) -> Page:
+    async def list_sessions(
+        self,
+        *,
+        limit: int,
+        cursor: UUID | None,
+        status: SessionStatus | None = None,
+        desired_status: SessionStatus | None = None,
+    ) -> Page:
         self._before()
-        return await self._inner.list_sessions(limit=limit, cursor=cursor, status=status)
+        return await self._inner.list_sessions(limit=limit, cursor=cursor, status=status, desired_status=desired_status)
+
+    @override
+    async def find_many(self, session_ids: Collection[UUID], entities: frozenset[Entity]) -> dict[UUID, Snapshot]:
+        if self.fault is not None:
+            raise _away()
+        self.finds += 1
+        return await self._inner.find_many(session_ids, entities)
 
     @override
     async def recent(self, limit: int) -> Sequence[Snapshot]:

@@ -3,7 +3,7 @@
 What the triggers do there is done here by comparing the rows before and after each write.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -11,12 +11,15 @@ from uuid import UUID, uuid4
 
 from typing_extensions import override
 
+from tests.fakes.in_memory_command_queue import InMemoryCommandQueue
 from zpmeow.domain.changes import Change
-from zpmeow.domain.errors import ApiKeyTaken, DeviceAlreadyInUse, SessionNameTaken, SessionNotFound
+from zpmeow.domain.commands import CommandAction, NewCommand
+from zpmeow.domain.errors import ApiKeyTaken, DeviceAlreadyInUse, SessionNameTaken, SessionNotFound, SessionNotHeld
 from zpmeow.domain.ports import (
     UNSET,
     ListedSession,
     NewSession,
+    OverduePromises,
     Page,
     Removal,
     SessionChanges,
@@ -49,9 +52,10 @@ class _Rows:
     status: StatusRecord
     qr: QrRecord
     credential: CredentialRecord
+    newest_code: tuple[datetime, datetime] | None = None
 
 
-class InMemorySessionRepository(SessionRepository):
+class InMemorySessionRepository(SessionRepository, OverduePromises):
     """Sessions in a dictionary, in the order of their making. No method waits, so each is one atomic step."""
 
     def __init__(
@@ -59,9 +63,15 @@ class InMemorySessionRepository(SessionRepository):
         *,
         now: Callable[[], datetime] = _wall_clock,
         committed: Callable[[Sequence[Change]], None] = lambda _changes: None,
+        commands: InMemoryCommandQueue | None = None,
     ) -> None:
-        """Start empty; `now` is the database's clock, `committed` is told what each write has changed."""
+        """Start empty; `now` is the database's clock, `committed` is told what each write has changed.
+
+        What engines are to do is left in `commands`.
+        """
         self._now = now
+        self._commands = commands or InMemoryCommandQueue(now=now)
+        self._commands.is_alive = self._is_alive
         self._committed = committed
         self._versions = count(1)
         self._sessions: dict[UUID, _Rows] = {}
@@ -140,41 +150,106 @@ class InMemorySessionRepository(SessionRepository):
         rows = self._require(reference)
         del self._sessions[rows.session.id]
         removal_version = next(self._versions)
+        self._commands.leave(rows.session.id, NewCommand(action=CommandAction.DELETE))
         self._commit(rows, None)
         return Removal(session=_without_secrets(rows.session), version=removal_version)
 
     @override
     async def change_status(
-        self, reference: SessionReference, decide: Callable[[StatusRecord], StatusChange]
+        self,
+        reference: SessionReference,
+        decide: Callable[[StatusRecord], StatusChange],
+        *,
+        holder: UUID | None = None,
     ) -> Snapshot:
         rows = self._require(reference)
         before = replace(rows)
+        self._check_holds(rows, holder)
         change = decide(rows.status)
         if not changes_nothing(rows.status, change):
-            rows.status = replace(
-                rows.status,
-                version=next(self._versions),
-                status=change.status,
-                desired_status=change.desired_status,
-                reason=change.reason,
-                changed_at=self._now(),
-            )
-        dropped = change.drops_qr and self._drop_qr(rows)
+            rows.status = self._changed(rows.status, change)
+        if change.command is not None:
+            self._commands.leave(rows.session.id, change.command)
+        dropped = change.drops_codes and self._drop_codes(rows)
+        if change.drops_pairing_code and rows.qr.pairing_code is not None:
+            dropped = True
+            rows.qr = replace(rows.qr, version=next(self._versions), pairing_code=None, pairing_expires_at=None)
         self._commit(before, rows)
         return _snapshot(rows, Entity.STATUS, Entity.QR) if dropped else _snapshot(rows, Entity.STATUS)
 
+    def _changed(self, current: StatusRecord, change: StatusChange) -> StatusRecord:
+        now = self._now()
+        valid_until = current.valid_until if change.keeps_promise else None
+        if change.valid_for_seconds is not None:
+            valid_until = now + timedelta(seconds=change.valid_for_seconds)
+        changed = replace(
+            current,
+            version=next(self._versions),
+            status=change.status,
+            desired_status=change.desired_status,
+            reason=change.reason,
+            valid_until=valid_until,
+        )
+        says_the_same = (current.status, current.desired_status, current.reason) == (
+            changed.status,
+            changed.desired_status,
+            changed.reason,
+        )
+        is_new = not says_the_same or current.at(now).is_overdue
+        return replace(changed, changed_at=now) if is_new else changed
+
     @override
-    async def put_qr(self, reference: SessionReference, code: str, lifetime_seconds: float) -> Snapshot:
+    async def record_silence(self, *, limit: int) -> int:
+        overdue = [rows for rows in self._sessions.values() if rows.status.at(self._now()).is_overdue]
+        for rows in overdue[:limit]:
+            before = replace(rows)
+            rows.status = replace(rows.status.at(self._now()), version=next(self._versions), is_overdue=False)
+            if rows.status.desired_status is SessionStatus.CONNECTED:
+                self._commands.leave(rows.session.id, NewCommand(action=CommandAction.CONNECT))
+            self._commit(before, rows)
+        return len(overdue[:limit])
+
+    @override
+    async def put_qr(
+        self,
+        reference: SessionReference,
+        code: str,
+        lifetime_seconds: float,
+        *,
+        issued_at: datetime | None = None,
+        holder: UUID | None = None,
+    ) -> Snapshot:
         rows = self._require(reference)
+        self._check_holds(rows, holder)
         expires_at = self._now() + timedelta(seconds=lifetime_seconds)
+        if issued_at is not None and rows.newest_code is not None:
+            newest, kept_until = rows.newest_code
+            if issued_at < newest and self._now() < kept_until:
+                return _snapshot(rows, Entity.QR)
+        rows.newest_code = None if issued_at is None else (issued_at, expires_at)
         before = replace(rows)
         rows.qr = replace(rows.qr, version=next(self._versions), code=code, expires_at=expires_at)
         self._commit(before, rows)
         return _snapshot(rows, Entity.QR)
 
     @override
-    async def put_credential(self, reference: SessionReference, device_jid: str) -> Snapshot:
+    async def put_pairing_code(
+        self, reference: SessionReference, code: str, lifetime_seconds: float, *, holder: UUID | None = None
+    ) -> Snapshot:
         rows = self._require(reference)
+        self._check_holds(rows, holder)
+        expires_at = self._now() + timedelta(seconds=lifetime_seconds)
+        before = replace(rows)
+        rows.qr = replace(rows.qr, version=next(self._versions), pairing_code=code, pairing_expires_at=expires_at)
+        self._commit(before, rows)
+        return _snapshot(rows, Entity.QR)
+
+    @override
+    async def put_credential(
+        self, reference: SessionReference, device_jid: str, *, holder: UUID | None = None
+    ) -> Snapshot:
+        rows = self._require(reference)
+        self._check_holds(rows, holder)
         if any(other is not rows and other.credential.device_jid == device_jid for other in self._sessions.values()):
             message = "another session is paired with that device"
             raise DeviceAlreadyInUse(message)
@@ -183,7 +258,7 @@ class InMemorySessionRepository(SessionRepository):
             rows.credential = replace(
                 rows.credential, version=next(self._versions), device_jid=device_jid, paired_at=self._now()
             )
-        dropped = self._drop_qr(rows)
+        dropped = self._drop_codes(rows)
         self._commit(before, rows)
         return _snapshot(rows, Entity.CREDENTIAL, Entity.QR) if dropped else _snapshot(rows, Entity.CREDENTIAL)
 
@@ -197,19 +272,35 @@ class InMemorySessionRepository(SessionRepository):
         return _snapshot(rows, Entity.CREDENTIAL)
 
     @override
-    async def list_sessions(self, *, limit: int, cursor: UUID | None, status: SessionStatus | None) -> Page:
+    async def list_sessions(
+        self,
+        *,
+        limit: int,
+        cursor: UUID | None,
+        status: SessionStatus | None = None,
+        desired_status: SessionStatus | None = None,
+    ) -> Page:
         identifiers = list(self._sessions)
         if cursor is not None:
             identifiers = identifiers[identifiers.index(cursor) + 1 :] if cursor in self._sessions else []
         found = [self._sessions[identifier] for identifier in identifiers]
-        found = [rows for rows in found if status is None or rows.status.status is status]
+        now = self._now()
+        found = [rows for rows in found if status is None or rows.status.at(now).status is status]
+        found = [rows for rows in found if desired_status is None or rows.status.desired_status is desired_status]
         sessions = [
             ListedSession(
-                session=_without_secrets(rows.session), status=rows.status, device_jid=rows.credential.device_jid
+                session=_without_secrets(rows.session),
+                status=rows.status.at(now),
+                device_jid=rows.credential.device_jid,
             )
             for rows in found[:limit]
         ]
         return Page(sessions=sessions, next_cursor=sessions[-1].session.id if len(found) > limit else None)
+
+    @override
+    async def find_many(self, session_ids: Collection[UUID], entities: frozenset[Entity]) -> dict[UUID, Snapshot]:
+        found = {one: await self.find(ById(one), entities) for one in session_ids}
+        return {one: snapshot for one, snapshot in found.items() if snapshot is not None}
 
     @override
     async def recent(self, limit: int) -> Sequence[Snapshot]:
@@ -247,6 +338,16 @@ class InMemorySessionRepository(SessionRepository):
             raise SessionNotFound(message)
         return rows
 
+    def _is_alive(self, session_id: UUID) -> bool:
+        rows = self._sessions.get(session_id)
+        alive = {SessionStatus.CONNECTING, SessionStatus.CONNECTED}
+        return rows is not None and rows.status.at(self._now()).status in alive
+
+    def _check_holds(self, rows: _Rows, engine: UUID | None) -> None:
+        if engine is not None and self._commands.holders.get(rows.session.id) != engine:
+            message = "another engine has the session, or none is to have it"
+            raise SessionNotHeld(message)
+
     def _check_unique(self, own_id: UUID | None, name: str, key_hash: bytes) -> None:
         others = [rows.session for rows in self._sessions.values() if rows.session.id != own_id]
         if any(other.name == name for other in others):
@@ -256,10 +357,10 @@ class InMemorySessionRepository(SessionRepository):
             message = "another session has that API key"
             raise ApiKeyTaken(message)
 
-    def _drop_qr(self, rows: _Rows) -> bool:
-        if rows.qr.code is None:
+    def _drop_codes(self, rows: _Rows) -> bool:
+        if rows.qr.code is None and rows.qr.pairing_code is None:
             return False
-        rows.qr = replace(rows.qr, version=next(self._versions), code=None, expires_at=None)
+        rows.qr = QrRecord(session_id=rows.qr.session_id, version=next(self._versions), code=None, expires_at=None)
         return True
 
 

@@ -82,7 +82,7 @@ async def until_confirmed(witness: Witness) -> None:
 async def fed(url: str) -> AsyncIterator[Witness]:
     """Run a feed; the witness has been told that it is open."""
     witness = Witness()
-    task = asyncio.create_task(PostgresChangeFeed(url=url, follower=witness).run())
+    task = asyncio.create_task(PostgresChangeFeed(url=url, followers=[witness]).run())
     try:
         await until(lambda: witness.count("opened") > 0)
         yield witness
@@ -351,7 +351,7 @@ async def test_database_is_another_when_it_is_another_one_of_the_cluster(
 async def test_feed_opens_when_the_schema_comes_later(database_url: str) -> None:
     """Without tables there is nothing to tell: it is lost until they are there."""
     witness = Witness()
-    task = asyncio.create_task(PostgresChangeFeed(url=database_url, follower=witness).run())
+    task = asyncio.create_task(PostgresChangeFeed(url=database_url, followers=[witness]).run())
     try:
         await until(lambda: witness.count("lost") > 0)
         await migrate(url=database_url)
@@ -389,7 +389,7 @@ async def test_database_is_another_when_a_standby_was_promoted(
     async with connected(own_postgres.url) as standby:
         assert await standby.fetchval("SELECT pg_is_in_recovery()")
         closed = Witness()
-        task = asyncio.create_task(PostgresChangeFeed(url=own_postgres.url, follower=closed).run())
+        task = asyncio.create_task(PostgresChangeFeed(url=own_postgres.url, followers=[closed]).run())
         try:
             await until(lambda: closed.count("lost") > 0)
             assert closed.count("opened") == 0  # A standby cannot be listened to: nothing is believed there.

@@ -1,6 +1,6 @@
 """Whoever writes, and however: the log has a line for each record and look-up that changed, and NOTIFY says it too."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from uuid import UUID
 
 import pytest
@@ -43,6 +43,11 @@ async def listener(psql: Connection, database_url: str) -> AsyncIterator[Listene
     """Someone who hears what is written from now on."""
     async with Listener.listening(database_url) as listener:
         yield listener
+
+
+def told(heard: Iterable[str]) -> set[Change]:
+    """Return what was told to be outdated; that there is a command for engines makes nothing outdated."""
+    return {change for payload in heard for change in parse(payload) if change.entity != "command"}
 
 
 class Rows:
@@ -210,7 +215,7 @@ async def test_every_change_has_its_line_when_somebody_writes(psql: Connection, 
     if way not in {"swap of names", "merge"} and not way.startswith("replica"):
         assert moved == look_ups
     heard = await listener.heard()
-    assert {change for payload in heard for change in parse(payload)} == set(lines)
+    assert told(heard) == set(lines)
     assert max((len(payload) for payload in heard), default=0) < MAX_PAYLOAD_BYTES
 
 

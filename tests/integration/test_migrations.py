@@ -8,6 +8,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
+from tests.servers.postgres_server import PostgresServer
 from zpmeow.domain.errors import DatabaseUnavailable
 from zpmeow.postgres.database import Database
 from zpmeow.postgres.migrations import (
@@ -182,3 +183,19 @@ async def test_migrate_fails_as_unavailable_when_the_database_is_away() -> None:
     """A database that cannot be reached is no fault of the schema."""
     with pytest.raises(DatabaseUnavailable):
         await migrate(url="postgresql://nobody@127.0.0.1:1/nothing")
+
+
+async def test_migrate_can_be_cancelled_when_the_server_hangs(own_postgres: PostgresServer) -> None:
+    """Who stops a process in the middle of a migration does not wait for a server that answers nothing any more."""
+    endless = [parse_migration(1, "endless", "SELECT pg_sleep(60);")]
+    migrating = asyncio.create_task(migrate(url=own_postgres.url, migrations=endless))
+    sleepers = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    while await asyncio.to_thread(own_postgres.execute, sleepers) != "1":  # noqa: ASYNC110  (nobody is there to tell)
+        await asyncio.sleep(0.01)
+    own_postgres.pause()
+
+    migrating.cancel()
+
+    done, _ = await asyncio.wait([migrating], timeout=5.0)
+    assert done, "it waits for the server"
+    assert migrating.cancelled()

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +10,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from zpmeow.domain.errors import DatabaseUnavailable, SessionNotFound, Unavailable
+from zpmeow.domain.errors import DatabaseUnavailable, Overloaded, SessionNotFound, Unavailable
+from zpmeow.domain.patience import patience_until
 from zpmeow.events import DatabaseReachabilityChanged, Event, QueryFinished, ignore
 from zpmeow.postgres.database import Database, Transaction
 from zpmeow.postgres.failures import ConstraintViolated, QueryFailedError
@@ -54,13 +56,24 @@ async def test_connections_have_limits_of_their_own_when_they_are_opened(databas
         "idle_in_transaction_session_timeout",
         "client_connection_check_interval",
         "default_transaction_isolation",
+        "max_parallel_workers_per_gather",
+        "jit",
     ]
     async with opened(database_url, timeout_seconds=2.5) as database:
         rows = await database.fetch(
             "settings", "SELECT current_setting(name) AS value FROM unnest($1::text[]) name", wanted
         )
 
-    assert [row["value"] for row in rows] == ["zpmeow", "3500ms", "2500ms", "3500ms", "500ms", "read committed"]
+    assert [row["value"] for row in rows] == [
+        "zpmeow",
+        "3500ms",
+        "2500ms",
+        "3500ms",
+        "500ms",
+        "read committed",
+        "0",
+        "off",
+    ]
 
 
 async def test_callers_are_refused_as_overload_when_no_connection_comes_free(database_url: str) -> None:
@@ -78,6 +91,23 @@ async def test_callers_are_refused_as_overload_when_no_connection_comes_free(dat
         assert problem is None
         statistics = database.statistics()
         assert (statistics.size, statistics.in_use, statistics.waiting) == (0, 0, 0)
+
+
+async def test_second_question_of_a_request_has_what_the_first_left(database_url: str) -> None:
+    """It says nothing about the database. With hardly anything left it is not even sent: only that is overload."""
+    began_at = time.monotonic()
+    events: list[Event] = []
+    async with opened(database_url, timeout_seconds=GUARD_SECONDS, observer=events.append) as database:
+        for seconds, error in ((0.2, DatabaseUnavailable), (0.05, Overloaded), (-1.0, Overloaded)):
+            with patience_until(time.monotonic() + seconds * GUARD_SECONDS), pytest.raises(error):
+                await database.fetch("sleep", "SELECT pg_sleep(60)")
+        with patience_until(began_at):
+            assert await database.fetch_row_from_reserve("one", "SELECT 1")
+
+        assert database.problem is None
+    assert time.monotonic() - began_at < GUARD_SECONDS
+    outcomes = [event.outcome for event in events if isinstance(event, QueryFinished)]
+    assert outcomes == ["timeout", "overloaded", "overloaded", "ok"]
 
 
 async def test_an_abandoned_statement_ends_when_its_caller_is_out_of_time(database_url: str) -> None:

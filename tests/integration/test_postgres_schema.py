@@ -4,6 +4,8 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +19,7 @@ from zpmeow.domain.references import ById, ByName
 from zpmeow.postgres.control_store import PostgresControlStore
 from zpmeow.postgres.database import Database
 from zpmeow.postgres.migrations import migrate
+from zpmeow.postgres.promises import PostgresOverduePromises
 from zpmeow.postgres.session_repository import PostgresSessionRepository
 
 TABLES = ["sessions", "session_status", "session_qr", "session_credential"]
@@ -357,3 +360,94 @@ async def test_nobody_deadlocks_when_everybody_writes_the_same_sessions(
     assert outcomes.total() == 1000
     counts = {await psql.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES}
     assert len(counts) == 1
+
+
+async def test_nobody_deadlocks_when_sessions_swap_their_names(
+    repository: PostgresSessionRepository, psql: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Four thousand renames, removals and creations among four names: each is done or refused for a reason."""
+    chance = random.Random(1)
+    names = [f"session-{number}" for number in range(4)]
+    outcomes = Counter[str]()
+
+    def a_write() -> Awaitable[object]:
+        name = chance.choice(names)
+        writes: list[Callable[[], Awaitable[object]]] = [
+            lambda: repository.create(new_session(name)),
+            lambda: repository.delete(ByName(name)),
+            lambda: repository.update(ByName(name), SessionChanges(name=chance.choice(names))),
+        ]
+        return chance.choice(writes)()
+
+    async def writer() -> None:
+        for _ in range(200):
+            try:
+                await a_write()
+            except DomainError as error:
+                outcomes[type(error).__name__] += 1
+            else:
+                outcomes["done"] += 1
+
+    await asyncio.gather(*(writer() for _ in range(20)))
+
+    assert await psql.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
+    assert outcomes.keys() <= {"done", "SessionNameTaken", "ApiKeyTaken", "SessionNotFound"}
+    assert outcomes["done"] > 100
+
+
+async def test_silence_is_recorded_as_readers_have_seen_it(
+    repository: PostgresSessionRepository, database: Database, psql: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """The sweep writes what was read at the moment itself, once, and leaves what still holds."""
+    promises = PostgresOverduePromises(database=database)
+    ended = await repository.create(new_session("ended"))
+    holds = await repository.create(new_session("holds"))
+    for made, seconds in ((ended, 0.001), (holds, 60)):
+        await repository.change_status(ById(made.session.id), transitions.report(SessionStatus.ERROR, "x", seconds))
+    before = await repository.find(ById(ended.session.id), ALL)
+    assert before is not None
+    await asyncio.sleep(0.01)
+
+    counts = [await promises.record_silence(limit=10), await promises.record_silence(limit=10)]
+
+    after = await repository.find(ById(ended.session.id), ALL)
+    assert after is not None
+    assert counts == [1, 0]
+    expected = before.status.at(before.status.valid_until or datetime.min.replace(tzinfo=UTC))
+    assert after.status == replace(expected, is_overdue=False, version=after.status.version)
+    assert after.status.version > before.status.version
+    lines = await psql.fetch("SELECT entity, key, version FROM change_log ORDER BY txid DESC, seq DESC LIMIT 1")
+    assert [tuple(line) for line in lines] == [("status", str(ended.session.id), after.status.version)]
+
+
+async def test_silence_is_not_recorded_while_somebody_writes_the_session(
+    repository: PostgresSessionRepository, database: Database, psql: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """The sweep waits for nobody, and does not overwrite a report that comes at the last moment."""
+    promises = PostgresOverduePromises(database=database)
+    made = await repository.create(new_session("late"))
+    await repository.change_status(ById(made.session.id), transitions.report(SessionStatus.ERROR, None, 0.001))
+    await asyncio.sleep(0.01)
+
+    async with psql.transaction():
+        await psql.execute("SELECT FROM sessions FOR NO KEY UPDATE")
+        assert await promises.record_silence(limit=10) == 0
+        await psql.execute("UPDATE session_status SET valid_until = clock_timestamp() + interval '1 minute'")
+
+    assert await promises.record_silence(limit=10) == 0
+
+
+async def test_a_promise_ends_when_somebody_changes_the_status_without_a_word_of_it(
+    repository: PostgresSessionRepository, psql: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """A promise is of the status that it was made with, whoever writes: psql, an earlier release."""
+    made = await repository.create(new_session("changed"))
+    await repository.change_status(ById(made.session.id), transitions.report(SessionStatus.ERROR, None, 60))
+
+    await psql.execute("UPDATE session_status SET reason = 'still the same status'")
+    kept = await psql.fetchval("SELECT valid_until FROM session_status")
+    await psql.execute("UPDATE session_status SET status = 'disconnected'")
+    ended = await psql.fetchval("SELECT valid_until FROM session_status")
+
+    assert kept is not None
+    assert ended is None

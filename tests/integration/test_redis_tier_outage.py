@@ -85,7 +85,9 @@ async def test_first_wave_opens_the_breaker_when_the_server_hangs(own_redis: Red
         await stage.fill()
         own_redis.pause()
 
-        first = Counter(await asyncio.gather(*(kind_of(stage.tier.get_many([key])) for key in KEYS)))
+        first: Counter[str] = Counter()
+        while "CacheTimeout" not in first:  # A wave during which this machine stood still says nothing of the server.
+            first = Counter(await asyncio.gather(*(kind_of(stage.tier.get_many([key])) for key in KEYS)))
         assert set(first) == {"CacheTimeout", "CacheBusy"}
         assert first["CacheTimeout"] >= 10  # Ten, and on a very busy machine some of those that followed them.
         second = Counter(await asyncio.gather(*(kind_of(stage.tier.get_many([key])) for key in KEYS)))

@@ -103,6 +103,14 @@ class PostgresInstallation:
                 env=self._environment(),
             )
 
+    def copy_of(self, port: int) -> Path:
+        """Copy the running server on this port into a new data folder, from which a standby of it starts."""
+        folder = self._private_folder(Path(tempfile.mkdtemp(prefix="zpmeow-postgres-")))
+        address = ["--host=127.0.0.1", f"--port={port}", "--username=postgres"]
+        how = ["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]
+        self.run("pg_basebackup", f"--pgdata={folder}", *address, *how)
+        return folder
+
     def _private_folder(self, folder: Path) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         if self._user is not None:
@@ -148,10 +156,10 @@ class PostgresInstallation:
 class PostgresServer:
     """One PostgreSQL server and what a test does to it."""
 
-    def __init__(self, *, installation: PostgresInstallation) -> None:
-        """Prepare a server with an empty data folder that is not started yet."""
+    def __init__(self, *, installation: PostgresInstallation, data: Path | None = None) -> None:
+        """Prepare a server that is not started yet, with an empty data folder unless it gets one."""
         self._installation = installation
-        self._data = installation.new_data_folder()
+        self._data = data or installation.new_data_folder()
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
         self._shared_memory_ids: set[int] = set()
@@ -232,6 +240,14 @@ class PostgresServer:
             # A killed postmaster leaves its small System V segment behind; 0 is IPC_RMID. An absent one is no harm.
             remove(segment, 0, None)
         shutil.rmtree(self._data, ignore_errors=True)
+
+    def make_standby(self) -> "PostgresServer":
+        """Make a server that follows this one, which is running; it is not started yet."""
+        return PostgresServer(installation=self._installation, data=self._installation.copy_of(self._port))
+
+    def promote(self) -> None:
+        """Let a standby take its primary's place; return when it accepts writes."""
+        self.execute("SELECT pg_promote(true, 30)")
 
     def execute(self, statement: str, *, database: str = "postgres") -> str:
         """Run SQL with psql and return what it prints, without headings."""

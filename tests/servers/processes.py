@@ -126,6 +126,25 @@ def stop_process(process: subprocess.Popen[bytes], number: signal.Signals) -> No
         kill_family(process)
 
 
+def tcp_sockets(pid: int) -> list[tuple[int, int]]:
+    """List the TCP sockets of a process by their local and remote ports; the remote one of a listener is 0."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = str(descriptor.readlink())
+        except FileNotFoundError:
+            continue  # Closed while the list was read.
+        if target.startswith("socket:["):
+            inodes.add(target[len("socket:[") : -1])
+    ports = []
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[9] in inodes:
+            local, remote = (int(address.rpartition(":")[2], 16) for address in fields[1:3])
+            ports.append((local, remote))
+    return ports
+
+
 def _is_running(pid: int) -> bool:
     """Tell whether a process is there and not a zombie waiting for its parent."""
     try:

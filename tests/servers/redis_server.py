@@ -44,7 +44,7 @@ class RedisServer:
 
     def __init__(self, *, options: Sequence[str] = ()) -> None:
         """Prepare a server that is not started yet; `options` are appended to its command line, so they win."""
-        self._options = tuple(options)
+        self.options = tuple(options)
         self._folder = Path(tempfile.mkdtemp(prefix="zpmeow-redis-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -143,7 +143,7 @@ class RedisServer:
     def _start_once(self) -> None:
         log = self._folder / "log"
         arguments = [find_redis_server(), "--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        arguments += ["--save", "", "--appendonly", "no", "--daemonize", "no", *self._options]
+        arguments += ["--save", "", "--appendonly", "no", "--daemonize", "no", *self.options]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import orjson
 
 from zpmeow.api.refusals import INTERNAL_ERROR, BodyTooSlow, MethodNotAllowed, Refusal, refusal_for
+from zpmeow.api.repeatable import Repeatable
 from zpmeow.domain.errors import Unauthorized, Unavailable
 from zpmeow.domain.records import ReadSource
 
@@ -31,7 +32,10 @@ _ENCODING = orjson.OPT_UTC_Z
 
 @dataclass(slots=True, kw_only=True)
 class Answer:
-    """A status, a body and the headers that this one answer needs. `closes`: the connection must not be used again."""
+    """A status, a body and the headers that this one answer needs.
+
+    `closes`: the connection must not be used again. `repeatable`: what it takes to give it again, if it may be.
+    """
 
     body: bytes
     status: int = 200
@@ -40,6 +44,7 @@ class Answer:
     cache_status: str | None = None
     headers: Mapping[str, str] | None = None
     closes: bool = False
+    repeatable: Repeatable | None = None
 
 
 def success(data: Mapping[str, object], *, status: int = 200, source: ReadSource | None = None) -> Answer:
@@ -56,20 +61,22 @@ def encoded_success(data: Mapping[str, object]) -> bytes:
     return encode({"success": True, "code": 200, "data": data})
 
 
-def revalidated(body: bytes, *, source: ReadSource, etag: str) -> Answer:
+def revalidated(body: bytes, *, source: ReadSource, etag: str, repeatable: Repeatable | None) -> Answer:
     """Wrap a body that a caller may keep as long as it asks each time whether it still holds."""
     return Answer(
         body=body,
+        repeatable=repeatable,
         cache_control=REVALIDATE,
         cache_status=CACHE_STATUS[source],
         headers={"ETag": etag, "Vary": VARY},
     )
 
 
-def not_modified(*, source: ReadSource, etag: str) -> Answer:
+def not_modified(*, source: ReadSource, etag: str, repeatable: Repeatable | None) -> Answer:
     """Say that what the caller keeps still holds."""
     return Answer(
         body=b"",
+        repeatable=repeatable,
         status=304,
         cache_control=REVALIDATE,
         cache_status=CACHE_STATUS[source],

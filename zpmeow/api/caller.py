@@ -40,7 +40,7 @@ def presented_key(request: web.Request) -> str | None:
     return authorization if key is None else key
 
 
-def request_id(request: web.Request) -> str:
+def request_id(request: web.BaseRequest) -> str:
     """Return the caller's id for this request if it is sane and no key by mistake, else a new one."""
     headers = request.headers
     for name in ("X-Request-ID", "X-Correlation-ID"):

@@ -15,7 +15,8 @@ from secrets import token_hex
 from aiohttp import web
 
 from zpmeow.api.answers import crashed, refused
-from zpmeow.api.endpoint import complete
+from zpmeow.api.completion import complete
+from zpmeow.api.hang_up import HangUpNotice
 from zpmeow.api.refusals import MalformedRequest
 from zpmeow.api.unmatched import UNMATCHED_ROUTE
 from zpmeow.events import Observer, RequestCrashed, RequestFinished, RequestStarted
@@ -24,7 +25,7 @@ _UNREAD_TIMEOUT_SECONDS = 30
 _LINGERING_SECONDS = 2.0  # How long an unwanted body is read and dropped after its answer.
 
 
-class Connection(web.RequestHandler):
+class Connection(HangUpNotice):
     """A connection with time limits on all that its peer does."""
 
     __slots__ = ("_head_timeout_seconds", "_head_timer", "_observer")
@@ -48,6 +49,7 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
             lingering_time=_LINGERING_SECONDS,
         )
+        self._waiting = None
         self._observer = observer
         self._head_timeout_seconds = head_timeout_seconds
         self._head_timer: asyncio.TimerHandle | None = None

@@ -3,12 +3,13 @@
     request ── local? ── key? ── access? ── body or query ── handler ── answer
                  │403     │401     │403      │415 413 400 422   │404 409 503
 
-Every answer, refusals included, leaves through `complete`, which adds what all answers carry; every request
+Every answer, refusals included, leaves through `respond`, which adds what all answers carry; every request
 makes one RequestStarted and one RequestFinished. An error that nobody expected becomes a 500 that tells nothing
 of it, and a RequestCrashed. If the handler is cancelled (the stop's patience ended), the request counts as
-finished and the cancellation goes on.
+finished and the cancellation goes on; so it does if the caller hangs up where a route waits.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,41 +17,43 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import hdrs, web
-from multidict import CIMultiDict
 
 from zpmeow.api.answers import Answer, crashed, refused
 from zpmeow.api.body import read_body, read_query
 from zpmeow.api.caller import check_is_local, presented_key, request_id
+from zpmeow.api.completion import respond
+from zpmeow.api.hang_up import cancelled_by_hang_up
+from zpmeow.api.recalled_answers import RecalledAnswers
 from zpmeow.api.refusals import EXPECTED_ERRORS
 from zpmeow.api.route import ApiServices, Call, Route
 from zpmeow.api.text_rules import NAME
 from zpmeow.cache.call_budget import open_budget
 from zpmeow.domain.errors import SessionNotFound
+from zpmeow.domain.patience import patience_until
 from zpmeow.domain.references import ByName
 from zpmeow.events import Observer, RequestCrashed, RequestFinished, RequestStarted
 
-# On every answer. Nothing here is meant to be shown inside, run by, or read from another page.
-COMMON_HEADERS: CIMultiDict[str] = CIMultiDict(
-    {
-        "Server": "zpmeow",
-        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-    }
-)
-_ABANDONED = 503  # What a request counts as that was cancelled at the stop: its caller gets no answer.
+# What a request counts as whose caller gets no answer: one that was cancelled at the stop, and one whose caller hung up
+# (as nginx has it: no failure of ours).
+_ABANDONED = 503
+_HUNG_UP = 499
 
 
 @dataclass(slots=True)
 class Draining:
-    """Whether the stop has begun: then every answer closes its connection."""
+    """Whether the stop has begun: then every answer closes its connection, and nobody waits any more."""
 
+    end_waits: Callable[[], None]
     begun: bool = False
+
+    def begin(self) -> None:
+        """Begin; those who wait are answered at once."""
+        self.begun = True
+        self.end_waits()
 
 
 DRAINING = web.AppKey("draining", Draining)
+RECALLED = web.AppKey("recalled", RecalledAnswers)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -58,14 +61,18 @@ class Pipeline:
     """What the way of every request needs, besides its route.
 
     Attributes:
+        recalled: answers that may be given again.
         cache_budget_seconds: what the cache calls of one request may take together.
+        truth_seconds: for how long one request may wait for the database.
         body_timeout_seconds: how long a body may take to arrive.
     """
 
     services: ApiServices
     observer: Observer
     draining: Draining
+    recalled: RecalledAnswers
     cache_budget_seconds: float
+    truth_seconds: float
     body_timeout_seconds: float
 
 
@@ -80,6 +87,12 @@ class Endpoint:
         self._open_budget: Callable[[float], AbstractContextManager[object]] = (
             open_budget if route.within_budget else lambda _: nullcontext()
         )
+        self._limit_patience: Callable[[float], AbstractContextManager[object]] = (
+            patience_until if route.within_budget and not route.waits else lambda _: nullcontext()
+        )
+        self._watch_caller: Callable[[web.Request], AbstractContextManager[object]] = (
+            cancelled_by_hang_up if route.waits else lambda _: nullcontext()
+        )
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer the request, whatever happens."""
@@ -90,11 +103,18 @@ class Endpoint:
         observer(RequestStarted())
         started = time.perf_counter()
         try:
-            with self._open_budget(pipeline.cache_budget_seconds):
+            with self._watch_caller(request), self._open_budget(pipeline.cache_budget_seconds):
                 answer = await self._answer(request, identity)
             status, cache_status = answer.status, answer.cache_status
             answer.closes = answer.closes or pipeline.draining.begun
-            return complete(answer, identity)
+            response = respond(request, answer, identity)
+        except asyncio.CancelledError:
+            status = _HUNG_UP if request.transport is None else _ABANDONED
+            raise
+        else:
+            if answer.repeatable is not None:
+                pipeline.recalled.keep(request, answer, answer.repeatable, route=self._route.path)
+            return response
         finally:
             observer(
                 RequestFinished(
@@ -126,20 +146,25 @@ class Endpoint:
             check_is_local(request)
         presented = presented_key(request)
         admission = None
+        truth_seconds = self._pipeline.truth_seconds
         if route.access is not None:
             services.health.check_started()
-            admission = await services.access.admit(
-                presented=presented,
-                access=route.access,
-                session=request.match_info.get("sessionId"),
-                entities=route.entities,
-            )
+            patience_ends_at = time.monotonic() + truth_seconds
+            with self._limit_patience(patience_ends_at):
+                admission = await services.access.admit(
+                    presented=presented,
+                    access=route.access,
+                    session=request.match_info.get("sessionId"),
+                    entities=route.entities,
+                )
+            truth_seconds = patience_ends_at - time.monotonic()
         sent = await self._read_input(request)
         if admission is not None and isinstance(admission.reference, ByName):
             _check_is_name(admission.reference)
-        return await route.handler(
-            Call(services=services, request=request, presented=presented, admitted=admission, input=sent)
-        )
+        with self._limit_patience(time.monotonic() + truth_seconds):
+            return await route.handler(
+                Call(services=services, request=request, presented=presented, admitted=admission, input=sent)
+            )
 
     async def _read_input(self, request: web.Request) -> object:
         route = self._route
@@ -151,23 +176,6 @@ class Endpoint:
                 may_be_missing=route.body_may_be_missing,
             )
         return None if route.query is None else read_query(request, route.query)
-
-
-def complete(answer: Answer, identity: str) -> web.Response:
-    """Return the answer as aiohttp wants it, with what every answer carries."""
-    headers = COMMON_HEADERS.copy()
-    headers["Cache-Control"] = answer.cache_control
-    headers["X-Request-ID"] = identity
-    if answer.body:
-        headers["Content-Type"] = answer.content_type
-    if answer.cache_status is not None:
-        headers["Cache-Status"] = answer.cache_status
-    if answer.headers is not None:
-        headers.update(answer.headers)
-    response = web.Response(status=answer.status, body=answer.body, headers=headers)
-    if answer.closes:
-        response.force_close()
-    return response
 
 
 def _check_is_name(reference: ByName) -> None:

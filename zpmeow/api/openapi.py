@@ -97,14 +97,10 @@ def _parameters(route: Route[Any]) -> list[Json]:
     parameters: list[Json] = []
     if route.names_session:
         parameters.append(
-            {
-                "name": "sessionId",
-                "in": "path",
-                "required": True,
-                "description": "A session's id or its name.",
-                "schema": {"type": "string", "minLength": 1},
-            }
+            _path_parameter("sessionId", "A session's id or its name.", {"type": "string", "minLength": 1})
         )
+    if "{id}" in route.path:
+        parameters.append(_path_parameter("id", "The command's id.", {"type": "string", "format": "uuid"}))
     if route.query is not None and issubclass(route.query, BaseModel):
         described = route.query.model_json_schema()
         definitions = described.get("$defs", {})
@@ -113,6 +109,10 @@ def _parameters(route: Route[Any]) -> list[Json]:
     if route.revalidates:
         parameters.append({"name": "If-None-Match", "in": "header", "schema": {"type": "string"}})
     return parameters
+
+
+def _path_parameter(name: str, description: str, schema: Json) -> Json:
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 
 def _for_query(schema: Json, definitions: Mapping[str, Json]) -> Json:

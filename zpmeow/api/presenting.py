@@ -5,8 +5,10 @@ from datetime import datetime
 
 from zpmeow.api.shapes import (
     ChangedStatusShape,
+    CommandsShape,
     CredentialShape,
     InfoShape,
+    PairingCodeShape,
     QrShape,
     SessionListShape,
     SessionShape,
@@ -15,9 +17,11 @@ from zpmeow.api.shapes import (
     WebhookShape,
     WriteShape,
 )
+from zpmeow.domain.commands import Delivery
 from zpmeow.domain.ports import Page
 from zpmeow.domain.proxy import with_mask, with_password
-from zpmeow.domain.records import SessionRecord, SessionStatus, Snapshot, Webhook
+from zpmeow.domain.records import SessionRecord, SessionStatus, Snapshot, StatusRecord, Webhook
+from zpmeow.services.commands import write_cursor
 
 
 def info(snapshot: Snapshot, *, shows_password: bool) -> InfoShape:
@@ -27,16 +31,14 @@ def info(snapshot: Snapshot, *, shows_password: bool) -> InfoShape:
 
 def session(snapshot: Snapshot, *, shows_password: bool = False) -> SessionShape:
     """Present the session itself; the proxy's password only if `shows_password` and it was read."""
-    return _session(
-        snapshot.session, snapshot.status.status, snapshot.credential.device_jid, shows_password=shows_password
-    )
+    return _session(snapshot.session, snapshot.status, snapshot.credential.device_jid, shows_password=shows_password)
 
 
 def page(found: Page) -> SessionListShape:
     """Present a page of the list."""
     return {
         "sessions": [
-            _session(listed.session, listed.status.status, listed.device_jid, shows_password=False)
+            _session(listed.session, listed.status, listed.device_jid, shows_password=False)
             for listed in found.sessions
         ],
         "next_cursor": found.next_cursor,
@@ -65,6 +67,14 @@ def qr(snapshot: Snapshot) -> QrShape:
     return {"session_id": record.session_id, "qr_code": record.code, "expires_at": record.expires_at}
 
 
+def pairing_code(snapshot: Snapshot) -> PairingCodeShape:
+    """Present the code to enter, which must be there."""
+    record = snapshot.qr
+    assert record.pairing_code is not None
+    assert record.pairing_expires_at is not None
+    return {"session_id": record.session_id, "code": record.pairing_code, "expires_at": record.pairing_expires_at}
+
+
 def credential(snapshot: Snapshot) -> CredentialShape:
     """Present the device, which must be there."""
     record = snapshot.credential
@@ -90,6 +100,7 @@ def moved(snapshot: Snapshot, action: str, now: Callable[[], datetime]) -> Chang
         "session_status": record.status,
         "reason": record.reason,
         "changed_at": record.changed_at,
+        "valid_until": record.valid_until,
     }
 
 
@@ -103,13 +114,32 @@ def stored_credential(snapshot: Snapshot, action: str, now: Callable[[], datetim
     }
 
 
+def commands(delivery: Delivery) -> CommandsShape:
+    """Present commands for an engine."""
+    return {
+        "commands": [
+            {
+                "id": command.id,
+                "session_id": command.session_id,
+                "action": command.action,
+                "phone": command.phone,
+                "created_at": command.created_at,
+                "expires_at": command.expires_at,
+            }
+            for command in delivery.commands
+        ],
+        "next_cursor": write_cursor(delivery.position),
+    }
+
+
 def _session(
-    record: SessionRecord, session_status: SessionStatus, device_jid: str | None, *, shows_password: bool
+    record: SessionRecord, status_record: StatusRecord, device_jid: str | None, *, shows_password: bool
 ) -> SessionShape:
     return {
         "id": record.id,
         "name": record.name,
-        "status": session_status,
+        "status": status_record.status,
+        "desired_status": status_record.desired_status,
         "device_jid": device_jid,
         "proxy_url": _proxy_url(record, shows_password=shows_password),
         "webhook": webhook(record.webhook),

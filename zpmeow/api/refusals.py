@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from zpmeow.domain.errors import (
     AlreadyConnected,
     ApiKeyTaken,
+    CommandNotFound,
     CredentialNotFound,
     DatabaseUnavailable,
     DeviceAlreadyInUse,
@@ -26,9 +27,12 @@ from zpmeow.domain.errors import (
     Forbidden,
     InvalidTransition,
     Overloaded,
+    PairingCodeNotFound,
     QrCodeNotFound,
     SessionNameTaken,
     SessionNotFound,
+    SessionNotHeld,
+    Stopping,
     Unauthorized,
     Unavailable,
 )
@@ -93,7 +97,9 @@ REFUSALS: Mapping[type[Exception], Refusal] = {
     Forbidden: Refusal(403, "FORBIDDEN", "The caller may not do this"),
     RouteNotFound: Refusal(404, "NOT_FOUND", "Nothing lives at this path"),
     SessionNotFound: Refusal(404, "SESSION_NOT_FOUND", "Session not found"),
+    PairingCodeNotFound: Refusal(404, "PAIRING_CODE_NOT_FOUND", "Pairing code not found"),
     QrCodeNotFound: Refusal(404, "QR_CODE_NOT_FOUND", "QR code not found"),
+    CommandNotFound: Refusal(404, "COMMAND_NOT_FOUND", "Command not found"),
     CredentialNotFound: Refusal(404, "CREDENTIAL_NOT_FOUND", "Credentials not found"),
     MethodNotAllowed: Refusal(405, "METHOD_NOT_ALLOWED", "The path does not know this method"),
     BodyTooSlow: Refusal(408, "REQUEST_TIMEOUT", "The body did not arrive in time"),
@@ -102,11 +108,13 @@ REFUSALS: Mapping[type[Exception], Refusal] = {
     DeviceAlreadyInUse: Refusal(409, "DEVICE_ALREADY_IN_USE", "Device already in use"),
     AlreadyConnected: Refusal(409, "ALREADY_CONNECTED", "Session already connected"),
     InvalidTransition: Refusal(409, "INVALID_TRANSITION", "The status cannot change like that"),
+    SessionNotHeld: Refusal(409, "SESSION_NOT_HELD", "The engine does not have this session"),
     BodyTooLarge: Refusal(413, "PAYLOAD_TOO_LARGE", "The body is too large"),
     UnsupportedMediaType: Refusal(415, "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON"),
     InvalidInput: Refusal(422, "VALIDATION_ERROR", "The input breaks the rules"),
     DatabaseUnavailable: Refusal(503, "DATABASE_UNAVAILABLE", "The database cannot answer now"),
     Overloaded: Refusal(503, "OVERLOADED", "The service has too much to do now"),
+    Stopping: Refusal(503, "STOPPING", "The service is stopping; ask again"),
 }
 
 EXPECTED_ERRORS = (DomainError, RequestRefused)

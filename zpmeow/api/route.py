@@ -13,10 +13,12 @@ from aiohttp import web
 
 from zpmeow.api.answers import Answer
 from zpmeow.api.exposition import Exposition
+from zpmeow.api.pictures import Pictures
 from zpmeow.domain.errors import DomainError
 from zpmeow.domain.records import Entity
 from zpmeow.services.access import Access, AccessService, Admission
 from zpmeow.services.cache_control import CacheControl
+from zpmeow.services.commands import CommandService
 from zpmeow.services.health import HealthService
 from zpmeow.services.sessions import NOTHING, SessionService
 
@@ -31,6 +33,8 @@ class ApiServices:
     Attributes:
         access: admits callers.
         sessions: the use cases of sessions.
+        commands: what engines are told to do.
+        pictures: draws codes.
         health: how the parts are.
         cache_control: the operator's hand on the cache.
         exposition: writes the metrics down.
@@ -43,6 +47,8 @@ class ApiServices:
 
     access: AccessService
     sessions: SessionService
+    commands: CommandService
+    pictures: Pictures
     health: HealthService
     cache_control: CacheControl
     exposition: Exposition
@@ -84,6 +90,8 @@ class Route(Generic[InputT]):
         revalidates: it knows ETag and If-None-Match.
         needs_own_key: it refuses by itself who may not call.
         within_budget: its cache calls share one deadline; not so for work that is long by nature.
+        waits: it may wait for news; a caller who hangs up cancels it.
+        is_safe: asking changes nothing, so that a GET answers HEAD, too.
         documented: it stands in the OpenAPI document.
     """
 
@@ -104,6 +112,8 @@ class Route(Generic[InputT]):
     revalidates: bool = False
     needs_own_key: bool = False
     within_budget: bool = True
+    waits: bool = False
+    is_safe: bool = True
     documented: bool = True
 
     @property

@@ -1,7 +1,7 @@
 """Runs the application on a port, and stops it so that no client that behaves loses a request.
 
-The stop, in this order: the port is closed; every answer says `Connection: close` from now on; connections
-that stay without a request for a moment are closed; running requests get their time; what then still runs
+The stop, in this order: the port is closed; every answer says `Connection: close` from now on; who waits is answered;
+connections that stay without a request for a moment are closed; running requests get their time; what then still runs
 is cancelled. (aiohttp alone would close busy keep-alive connections under their clients' next request. Were
 the answers first, the clients' new connections would stand in the port's queue just when it is closed.)
 """
@@ -17,12 +17,13 @@ from functools import partial
 from aiohttp import web
 
 from zpmeow.api.connection import Connection
-from zpmeow.api.endpoint import DRAINING
-from zpmeow.api.unmatched import refusing_unmatched
+from zpmeow.api.endpoint import DRAINING, RECALLED
+from zpmeow.api.unmatched import Handler, refusing_unmatched
 from zpmeow.events import Observer
 
 DRAIN_SECONDS = 10.0
 _BACKLOG = 1024
+_SEND_BUFFER_BYTES = 128 * 1024  # The kernel would let each grow to 4 MiB of answers that nobody reads.
 _IDLE_GRACE_SECONDS = 1.0  # A client that calls at least once in this time learns of the stop by an answer.
 _POLL_SECONDS = 0.02
 _CANCELLED_SECONDS = 1.0  # What cancelled handlers get for tidying up.
@@ -74,7 +75,7 @@ class Server:
     async def _stop(self, drain_seconds: float) -> None:
         try:
             await self._close_port()
-            self._runner.app[DRAINING].begun = True
+            self._runner.app[DRAINING].begin()
             await self._drain(drain_seconds)
         finally:
             await self._runner.cleanup()
@@ -117,6 +118,16 @@ def _accept_all(port: socket.socket) -> list[socket.socket]:
             return found  # The queue is empty, or nothing more can be accepted.
 
 
+def recalling(app: web.Application, handler: Handler) -> Handler:
+    """Return the application's handler, with what was answered before answered without it."""
+    recalled = app[RECALLED]
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return recalled.answer(request) or await handler(request)
+
+    return answer
+
+
 async def open_server(
     app: web.Application, *, host: str, port: int, observer: Observer, timeouts: Timeouts | None = None
 ) -> Server:
@@ -140,7 +151,7 @@ async def open_server(
     try:
         server = runner.server
         assert server is not None
-        server.request_handler = refusing_unmatched(app, server.request_handler)
+        server.request_handler = recalling(app, refusing_unmatched(app, server.request_handler))
         factory = partial(
             Connection,
             server,
@@ -149,6 +160,8 @@ async def open_server(
             idle_timeout_seconds=limits.idle_seconds,
         )
         listener = await asyncio.get_running_loop().create_server(factory, host, port, backlog=_BACKLOG)
+        for line in listener.sockets:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)  # Connections inherit it.
     except OSError as error:
         await runner.cleanup()
         if error.errno == errno.EADDRINUSE:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 
 from zpmeow.api import presenting
-from zpmeow.api.answers import VARY, Answer, encoded_success, not_modified, revalidated, success
-from zpmeow.api.inputs import CreateSession, ListQuery, UpdateSession, WebhookInput
-from zpmeow.api.negotiation import preferred, still_holds
-from zpmeow.api.pictures import PICTURES, draw
+from zpmeow.api.answers import Answer, encoded_success, not_modified, revalidated, success
+from zpmeow.api.inputs import CreateSession, ListQuery, PairSession, UpdateSession, WebhookInput
+from zpmeow.api.negotiation import still_holds
+from zpmeow.api.repeatable import Repeatable
 from zpmeow.api.route import Call, Route
 from zpmeow.api.shapes import (
     ChangedSessionShape,
@@ -15,7 +15,6 @@ from zpmeow.api.shapes import (
     CreatedShape,
     CredentialShape,
     InfoShape,
-    QrShape,
     RotatedShape,
     SessionListShape,
     StatusShape,
@@ -25,16 +24,17 @@ from zpmeow.domain.errors import (
     AlreadyConnected,
     ApiKeyTaken,
     CredentialNotFound,
-    QrCodeNotFound,
     SessionNameTaken,
     SessionNotFound,
 )
 from zpmeow.domain.ports import UNSET
 from zpmeow.domain.records import Snapshot
 from zpmeow.services.access import Access
-from zpmeow.services.sessions import CREDENTIALS, INFO, QR
+from zpmeow.services.sessions import CREDENTIALS, INFO
 
-_WITH_PASSWORD = "p"  # noqa: S105  (a mark in the ETag, no password)
+# Marks in the ETag, of what the versions do not tell.
+_WITH_PASSWORD = "p"  # noqa: S105  (no password)
+_OVERDUE = "o"
 
 
 async def _create(call: Call[CreateSession]) -> Answer:
@@ -55,7 +55,10 @@ async def _create(call: Call[CreateSession]) -> Answer:
 
 async def _list(call: Call[ListQuery]) -> Answer:
     page = await call.services.sessions.list_sessions(
-        limit=call.input.limit, cursor=call.input.cursor, status=call.input.status
+        limit=call.input.limit,
+        cursor=call.input.cursor,
+        status=call.input.status,
+        desired_status=call.input.desired_status,
     )
     return success(presenting.page(page))
 
@@ -70,19 +73,6 @@ async def _info(call: Call[None]) -> Answer:
 async def _status(call: Call[None]) -> Answer:
     snapshot = await call.services.sessions.status(call.admission)
     return _revalidated(call, snapshot, "status", "", lambda: presenting.status(snapshot))
-
-
-async def _qr(call: Call[None]) -> Answer:
-    snapshot = await call.services.sessions.qr(call.admission)
-    data = presenting.qr(snapshot)
-    answer = success(data, source=snapshot.source)
-    media_type = preferred(call.request.headers.get("Accept"), ("application/json", *PICTURES))
-    if media_type in PICTURES:
-        picture = await draw(data["qr_code"], media_type)
-        if picture is not None:
-            answer.body, answer.content_type = picture, media_type
-    answer.headers = {"Vary": VARY}
-    return answer
 
 
 async def _credentials(call: Call[None]) -> Answer:
@@ -134,6 +124,11 @@ async def _connect(call: Call[None]) -> Answer:
     return success(presenting.moved(snapshot, "connect", call.services.now))
 
 
+async def _pair(call: Call[PairSession]) -> Answer:
+    snapshot = await call.services.sessions.pair(call.admission, call.input.phone)
+    return success(presenting.moved(snapshot, "pair", call.services.now))
+
+
 async def _disconnect(call: Call[None]) -> Answer:
     snapshot = await call.services.sessions.disconnect(call.admission)
     return success(presenting.moved(snapshot, "disconnect", call.services.now))
@@ -144,19 +139,30 @@ def _revalidated(
 ) -> Answer:
     """Answer with the data, or that what the caller keeps still holds.
 
-    The ETag names this very content: the epoch, the versions of all entries it is made of, and who may see it. So what
-    was encoded once under it can be sent again for as long as the session is kept in this process.
+    The ETag names this very content: the epoch, the versions of all entries it is made of, who may see it, whether a
+    promise has ended. So what was encoded once under it can be sent again for as long as the session is kept in this
+    process.
     """
+    if snapshot.status.is_overdue:
+        mark += _OVERDUE
     etag = f'"{call.services.epoch_tag()}-{"-".join(map(str, snapshot.versions))}{mark}"'
-    if still_holds(call.request.headers.get("If-None-Match"), etag):
-        return not_modified(source=snapshot.source, etag=etag)
-    notes, name = snapshot.notes, (kind, etag)
+    has_it = still_holds(call.request.headers.get("If-None-Match"), etag)
+    notes, make_recall = snapshot.notes, snapshot.make_recall
+    if has_it and make_recall is None:
+        return not_modified(source=snapshot.source, etag=etag, repeatable=None)
+    name = (kind, etag)
     body = None if notes is None else notes.get(name)
     if body is None:
         body = encoded_success(present())
         if notes is not None:
             notes.put(name, body)
-    return revalidated(body, source=snapshot.source, etag=etag)
+    repeatable = None
+    if notes is not None and make_recall is not None:
+        until = snapshot.status.valid_until
+        repeatable = Repeatable(make_recall=make_recall, notes=notes, until=until, etag=etag, body=body)
+    if has_it:
+        return not_modified(source=snapshot.source, etag=etag, repeatable=repeatable)
+    return revalidated(body, source=snapshot.source, etag=etag, repeatable=repeatable)
 
 
 _SESSION = "/sessions/{sessionId}"
@@ -179,6 +185,16 @@ SESSION_ROUTES = (
         handler=_list,
         summary="List sessions, oldest first",
         access=Access.OPERATOR,
+        query=ListQuery,
+        data=SessionListShape,
+    ),
+    # For engines, who may not call the route above: which sessions should be connected?
+    Route(
+        method="GET",
+        path="/engine/sessions",
+        handler=_list,
+        summary="List sessions, oldest first",
+        access=Access.ENGINE,
         query=ListQuery,
         data=SessionListShape,
     ),
@@ -232,6 +248,16 @@ SESSION_ROUTES = (
     ),
     Route(
         method="POST",
+        path=f"{_SESSION}/pair",
+        handler=_pair,
+        summary="Wish the session to be paired with a telephone, by a code to enter there, and connected",
+        access=Access.OWNER,
+        body=PairSession,
+        data=ChangedStatusShape,
+        errors=(SessionNotFound, AlreadyConnected),
+    ),
+    Route(
+        method="POST",
         path=f"{_SESSION}/disconnect",
         handler=_disconnect,
         summary="Wish the session to be disconnected; drops the QR code",
@@ -249,17 +275,6 @@ SESSION_ROUTES = (
         data=StatusShape,
         errors=(SessionNotFound,),
         revalidates=True,
-    ),
-    Route(
-        method="GET",
-        path=f"{_SESSION}/qr",
-        handler=_qr,
-        summary="Read the code to scan, as text or picture",
-        access=Access.READER,
-        entities=QR,
-        data=QrShape,
-        media_types=PICTURES,
-        errors=(SessionNotFound, QrCodeNotFound),
     ),
     Route(
         method="GET",

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from zpmeow.cache.mode import CacheMode
+from zpmeow.domain.commands import CommandAction
 from zpmeow.domain.records import SessionStatus
 
 _closed = with_config(ConfigDict(extra="forbid"))
@@ -35,6 +36,7 @@ class SessionShape(TypedDict):
     id: UUID
     name: str
     status: SessionStatus
+    desired_status: SessionStatus
     device_jid: str | None
     proxy_url: str | None
     webhook: WebhookShape | None
@@ -69,6 +71,15 @@ class QrShape(TypedDict):
 
     session_id: UUID
     qr_code: str
+    expires_at: datetime
+
+
+@_closed
+class PairingCodeShape(TypedDict):
+    """Answer of `pairing-code`."""
+
+    session_id: UUID
+    code: str
     expires_at: datetime
 
 
@@ -135,11 +146,12 @@ class ChangedStatusShape(WriteShape):
     session_status: SessionStatus
     reason: str | None
     changed_at: datetime
+    valid_until: Annotated[datetime | None, Field(description="After that, without a new report: engine_silent.")]
 
 
 @_closed
-class StoredQrShape(WriteShape):
-    """Answer of a stored QR code."""
+class StoredCodeShape(WriteShape):
+    """Answer of a stored code; `expires_at` is that of the newest."""
 
     expires_at: datetime | None
 
@@ -150,6 +162,33 @@ class StoredCredentialShape(WriteShape):
 
     device_jid: str | None
     paired_at: datetime | None
+
+
+@_closed
+class CommandShape(TypedDict):
+    """What an engine shall do. `phone`: the digits to pair with, for `pair` alone."""
+
+    id: UUID
+    session_id: UUID
+    action: CommandAction
+    phone: str | None
+    created_at: datetime
+    expires_at: datetime
+
+
+@_closed
+class CommandsShape(TypedDict):
+    """Commands for one engine, those of a session in order; the cursor is to be sent with the next call."""
+
+    commands: list[CommandShape]
+    next_cursor: str
+
+
+@_closed
+class AcknowledgedShape(WriteShape):
+    """Answer of an acknowledged command."""
+
+    id: UUID
 
 
 @_closed

@@ -13,6 +13,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from zpmeow.domain.proxy import MASK, split_password
+from zpmeow.services.commands import CURSOR_PATTERN
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,27 @@ QR_CODE = TextRule(
     longest=2048,
     says="1 to 2048 printable ASCII characters",
     example="2@AbCdEf",
+)
+PAIRING_CODE = TextRule(
+    pattern="[!-~]+",
+    shortest=1,
+    longest=64,
+    says="1 to 64 printable ASCII characters without spaces",
+    example="ABCD-EFGH",
+)
+PHONE = TextRule(
+    pattern="[0-9]+",
+    shortest=10,
+    longest=15,
+    says="10 to 15 digits, with the country's code and without a plus",
+    example="5511999999999",
+)
+COMMAND_CURSOR = TextRule(
+    pattern=f"(?:{CURSOR_PATTERN})?",
+    shortest=0,
+    longest=51,
+    says="empty, or next_cursor of the answer before",
+    example="",
 )
 REASON = TextRule(
     pattern="[^\\u0000-\\u001f\\u007f]*",

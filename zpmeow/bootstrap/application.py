@@ -7,6 +7,7 @@ database ── clock, control ── cache ── repository ── services �
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 from pydantic import SecretStr
 
@@ -14,26 +15,32 @@ from zpmeow.api.app import create_app
 from zpmeow.api.routes import ROUTES
 from zpmeow.api.server import Server, open_server
 from zpmeow.bootstrap.cache_wiring import open_cache
-from zpmeow.bootstrap.coherence_tasks import CoherenceTasks
+from zpmeow.bootstrap.endless_tasks import EndlessTasks
 from zpmeow.bootstrap.stores import Stores
 from zpmeow.bootstrap.supervision import running
 from zpmeow.domain.errors import Unavailable
 from zpmeow.events import Observer, Observers
 from zpmeow.postgres.change_log import PostgresChangeLog
 from zpmeow.postgres.clock import DatabaseClock
+from zpmeow.postgres.command_queue import PostgresCommandQueue
 from zpmeow.postgres.control_store import PostgresControlStore
 from zpmeow.postgres.database import Database
 from zpmeow.postgres.health import DatabaseHealth
 from zpmeow.postgres.migrations import migrate
+from zpmeow.postgres.promises import PostgresOverduePromises
 from zpmeow.postgres.session_repository import PostgresSessionRepository
+from zpmeow.repositories.batched_finds import BatchedFinds
 from zpmeow.repositories.cache_policies import CacheLifetimes, CachePolicies
 from zpmeow.repositories.cached_session_repository import CachedSessionRepository
 from zpmeow.repositories.inspector import Inspector
 from zpmeow.services.access import AccessService
+from zpmeow.services.arrivals import Arrivals
 from zpmeow.services.cache_control import CacheControl, PoolFacts
+from zpmeow.services.commands import CommandService
 from zpmeow.services.control_watch import ControlWatch
 from zpmeow.services.health import HealthService
 from zpmeow.services.sessions import SessionService
+from zpmeow.services.silence_sweep import SilenceSweep
 from zpmeow.settings import CacheSettings, Settings
 from zpmeow.telemetry.log_observer import LogObserver
 from zpmeow.telemetry.logs import Logs
@@ -52,7 +59,7 @@ class Application:
         server: Server,
         health: HealthService,
         watch: ControlWatch,
-        tasks: CoherenceTasks,
+        tasks: EndlessTasks,
         stores: Stores,
         logs: Logs,
     ) -> None:
@@ -109,13 +116,7 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
     metrics.expect_routes((route.method, route.path) for route in ROUTES)
     observer = Observers((metrics, LogObserver(logs=logs, tells_requests=settings.log.requests)))
     async with AsyncExitStack() as stack:
-        database = await Database.open(
-            url=stores.database_url,
-            pool_size=settings.database.pool_size,
-            timeout_seconds=settings.database.timeout_seconds,
-            observer=observer,
-        )
-        stack.push_async_callback(database.close)
+        database = await _open_database(stack, settings, stores, observer)
         store = PostgresControlStore(database=database)
         clock = DatabaseClock()
         policies = CachePolicies(_lifetimes(settings.cache))
@@ -128,7 +129,7 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
                 database_timeout_seconds=settings.database.timeout_seconds,
                 policies=policies,
                 change_log=change_log,
-                now_ms=lambda: int(clock.now().timestamp() * 1000),
+                now_ms=clock.now_ms,
                 database=database,
                 observer=observer,
             )
@@ -138,19 +139,31 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
         inspector = Inspector(
             truth=truth, cache=parts.cache, policies=policies, one_in=settings.cache.inspect_one_in, observer=observer
         )
+        finds = BatchedFinds(
+            truth=truth,
+            most_under_way=settings.database.pool_size,
+            truth_seconds=settings.database.timeout_seconds,
+        )
         sessions = CachedSessionRepository(
             truth=truth,
+            reader=finds,
             cache=parts.cache,
             policies=policies,
             clock=clock,
             inspector=inspector,
             observer=observer,
         )
-        tasks = CoherenceTasks(
+        queue = PostgresCommandQueue(database=database)
+        waits = _Waits(commands=CommandService(queue=queue, observer=observer), arrivals=Arrivals())
+        stack.push_async_callback(waits.commands.close)
+        tasks = EndlessTasks(
             parts=parts,
             watch=watch,
             change_log=change_log,
             inspector=inspector,
+            sweep=SilenceSweep(promises=PostgresOverduePromises(database=database), observer=observer),
+            commands=queue,
+            followers=(waits.commands, waits.arrivals),
             database_url=stores.database_url,
             retention_seconds=settings.database.change_log_retention_seconds,
             observer=observer,
@@ -159,21 +172,21 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
         stack.push_async_callback(sessions.close, grace_seconds=_GRACE_SECONDS)
         database_health = DatabaseHealth(database=database)
         health = HealthService(database=database_health, cache=parts.inspection)
-        cache_control = CacheControl(
-            cache=parts.inspection,
-            sessions=sessions,
-            store=store,
-            watch=watch,
-            database=database_health,
-            pool=_PoolInspection(database),
-        )
         await stack.enter_async_context(running("control-watch", watch.run, observer=observer))
         server = await _open_server(
             settings,
             sessions=sessions,
+            waits=waits,
             clock=clock,
             health=health,
-            cache_control=cache_control,
+            cache_control=CacheControl(
+                cache=parts.inspection,
+                sessions=sessions,
+                store=store,
+                watch=watch,
+                database=database_health,
+                pool=_PoolInspection(database, finds),
+            ),
             epoch_tag=parts.epoch_tag,
             exposition=metrics,
             observer=observer,
@@ -183,10 +196,22 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
         yield application
 
 
+async def _open_database(stack: AsyncExitStack, settings: Settings, stores: Stores, observer: Observer) -> Database:
+    database = await Database.open(
+        url=stores.database_url,
+        pool_size=settings.database.pool_size,
+        timeout_seconds=settings.database.timeout_seconds,
+        observer=observer,
+    )
+    stack.push_async_callback(database.close)
+    return database
+
+
 async def _open_server(
     settings: Settings,
     *,
     sessions: CachedSessionRepository,
+    waits: "_Waits",
     clock: DatabaseClock,
     health: HealthService,
     cache_control: CacheControl,
@@ -200,13 +225,16 @@ async def _open_server(
             operator_key=_clear(settings.server.global_api_key),
             engine_key=_clear(settings.server.engine_api_key),
         ),
-        sessions=SessionService(sessions=sessions, clock=clock),
+        sessions=SessionService(sessions=sessions, clock=clock, arrivals=waits.arrivals),
+        commands=waits.commands,
+        end_waits=waits.end,
         health=health,
         cache_control=cache_control,
         exposition=exposition,
         observer=observer,
         is_loopback=not settings.server.is_public,
         cache_budget_seconds=settings.cache.timeout_seconds,
+        truth_seconds=settings.database.timeout_seconds,
         metrics_token=_clear(settings.server.metrics_token),
         epoch_tag=epoch_tag,
         now=clock.now,
@@ -214,16 +242,30 @@ async def _open_server(
     return await open_server(app, host=settings.server.host, port=settings.server.port, observer=observer)
 
 
+@dataclass(slots=True, frozen=True, kw_only=True)
+class _Waits:
+    """Where callers wait: engines for commands, users for codes."""
+
+    commands: CommandService
+    arrivals: Arrivals
+
+    def end(self) -> None:
+        """Let all of them go."""
+        self.commands.end_waits()
+        self.arrivals.end_waits()
+
+
 class _PoolInspection:
     """The pool's figures in the services' words."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, finds: BatchedFinds) -> None:
         self._database = database
+        self._finds = finds
 
     def pool_facts(self) -> PoolFacts:
-        """Return the figures of now."""
+        """Return the figures of now. Who waits for a batch waits for a connection, one step before the pool."""
         now = self._database.statistics()
-        return PoolFacts(size=now.size, idle=now.idle, in_use=now.in_use, waiting=now.waiting)
+        return PoolFacts(size=now.size, idle=now.idle, in_use=now.in_use, waiting=now.waiting + self._finds.waiting)
 
 
 def _lifetimes(settings: CacheSettings) -> CacheLifetimes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from zpmeow.bootstrap.cache_inspection import CacheInspection
 from zpmeow.bootstrap.supervision import running
+from zpmeow.cache.batching_tier import BatchingTier
 from zpmeow.cache.breaker import CircuitBreaker
 from zpmeow.cache.coherence import CLOCK_MARGIN_SECONDS, Coherence
 from zpmeow.cache.entry_codec import EntryCodec
@@ -22,6 +23,7 @@ from zpmeow.cache.tier import CacheTier
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.changes import ChangeLog
 from zpmeow.domain.errors import Unavailable
+from zpmeow.domain.patience import wait_patiently
 from zpmeow.domain.ports import ControlState
 from zpmeow.events import Observer
 from zpmeow.postgres.database import Database
@@ -52,6 +54,11 @@ class CacheParts:
     def epoch_tag(self) -> str:
         """Return the epoch as a few letters and digits: versions of another epoch mean nothing in this one."""
         return (self.coherence.epoch or b"").hex()[:8]
+
+    def wake_relay(self) -> None:
+        """Let the relay look at the change log, if there is one."""
+        if self.relay is not None:
+            self.relay.wake()
 
     def follow(self, state: ControlState, _asked_at: float, _answered_at: float, /) -> None:
         """Take over the shared settings."""
@@ -87,7 +94,7 @@ async def open_cache(
         if redis_url is not None:
             redis = _open_redis(stack, redis_url, settings.pool_size, settings.timeout_seconds, observer)
             tier = guarded = ResilientTier(
-                inner=redis,
+                inner=BatchingTier(redis),
                 breaker=_make_breaker(breaker, observer),
                 mode=CacheMode.NORMAL,
                 timeout_seconds=settings.timeout_seconds,
@@ -104,6 +111,7 @@ async def open_cache(
             now_ms=now_ms,
             truth_state=_make_truth_state(database, coherence, settings.local_ttl_seconds),
             unavailable=Unavailable,
+            wait=wait_patiently,
             grace_seconds=settings.local_ttl_seconds,
             observer=observer,
         )
@@ -130,16 +138,14 @@ async def open_cache(
         )
 
 
-def make_feed_follower(
-    parts: CacheParts, relay: InvalidationRelay, *, control_changed: Callable[[], None], observer: Observer
-) -> CacheFeed:
-    """Return who is told by the change feed."""
+def make_cache_feed(parts: CacheParts, *, control_changed: Callable[[], None], observer: Observer) -> CacheFeed:
+    """Return who tells the cache what the change feed says."""
     return CacheFeed(
         cache=parts.cache,
         coherence=parts.coherence,
         keys=parts.keys,
         pending=parts.pending,
-        wake_relay=relay.wake,
+        wake_relay=parts.wake_relay,
         control_changed=control_changed,
         observer=observer,
     )

@@ -1,6 +1,7 @@
 """What commands call: the service from its start to its stop, and the migration."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Coroutine
@@ -20,6 +21,10 @@ from zpmeow.settings import Settings
 from zpmeow.telemetry.logs import Logs, open_logs
 
 T = TypeVar("T")
+
+_COLLECTION_THRESHOLDS = (10_000, 10, 10)
+"""With Python's own (700, 10, 10), a third of the CPU of a read without a cache went into looking for garbage (310 µs
+instead of 190), nearly all of which is not garbage but requests under way. Cycles wait a little longer, that is all."""
 
 _EXPECTED = (EmbeddedError, ListenError, MigrationError, Unavailable)
 
@@ -71,6 +76,7 @@ async def _serve(settings: Settings, stores: Stores, logs: Logs) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_application(settings=settings, stores=stores, logs=logs) as application:
         logger.info("zpmeow %s listens on http://%s:%s", __version__, _shown(settings.server.host), application.port)
+        _collect_less()
         starting, stopping = asyncio.create_task(application.start()), asyncio.create_task(stop.wait())
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
@@ -82,6 +88,13 @@ async def _serve(settings: Settings, stores: Stores, logs: Logs) -> int:
         await application.stop()
     logger.info("Stopped")
     return 0
+
+
+def _collect_less() -> None:
+    """Leave what the start has made, which stays, out of every collection, and collect less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTION_THRESHOLDS)
 
 
 def _run(main: Coroutine[None, None, T]) -> T:

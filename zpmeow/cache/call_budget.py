@@ -12,9 +12,11 @@ a budget whose request has ended is ignored, and a task that works beside its re
 talked to the server when the deadline came: the first says nothing about the server's health.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from typing_extensions import override
 
 
 class CallBudget:
@@ -61,15 +63,49 @@ class CallBudget:
 class CallProgress:
     """Since when a call has talked to the server; `talking_since` is None while it waits for its turn."""
 
-    __slots__ = ("talking_since",)
+    __slots__ = ("_conversation", "talking_since")
 
     def __init__(self, *, now: float) -> None:
         """Take it that the call talks from its beginning, until a tier says otherwise."""
         self.talking_since: float | None = now
+        self._conversation: _SharedProgress | None = None
 
     def talked_seconds(self, now: float) -> float:
         """Tell for how long the call has talked to the server."""
         return 0.0 if self.talking_since is None else now - self.talking_since
+
+    def join(self, conversation: "_SharedProgress") -> None:
+        """Be one of several for whom a conversation is held."""
+        self._conversation = conversation
+
+    def is_first_word(self) -> bool:
+        """Tell whether nobody has said yet how the conversation went; from now on somebody has."""
+        if self._conversation is None:
+            return True
+        is_first, self._conversation.is_told = not self._conversation.is_told, True
+        return is_first
+
+    def note(self, talking_since: float | None) -> None:
+        """Take note of how far the call has come."""
+        self.talking_since = talking_since
+
+
+class _SharedProgress(CallProgress):
+    """How far one call has come that is made for several."""
+
+    __slots__ = ("_members", "is_told")
+
+    def __init__(self, members: Sequence[CallProgress]) -> None:
+        super().__init__(now=0.0)
+        self._members = members
+        self.is_told = False
+        for member in members:
+            member.join(self)
+
+    @override
+    def note(self, talking_since: float | None) -> None:
+        for member in self._members:
+            member.note(talking_since)
 
 
 _budget: ContextVar[CallBudget | None] = ContextVar("zpmeow_call_budget", default=None)
@@ -114,15 +150,25 @@ def observe_progress(now: float) -> CallProgress:
     return progress
 
 
+def observed_progress() -> CallProgress | None:
+    """Return to what the call of this task reports, if anybody observes it."""
+    return _progress.get()
+
+
+def share_progress(members: Sequence[CallProgress]) -> None:
+    """Let the next call of this task, which is made for several, report to all of them."""
+    _progress.set(_SharedProgress(members))
+
+
 def report_waiting() -> None:
     """Say that this call waits for its turn and has not begun to talk."""
     progress = _progress.get()
     if progress is not None:
-        progress.talking_since = None
+        progress.note(None)
 
 
 def report_talking(now: float) -> None:
     """Say that this call begins to talk to the server."""
     progress = _progress.get()
     if progress is not None:
-        progress.talking_since = now
+        progress.note(now)

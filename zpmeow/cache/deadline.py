@@ -3,7 +3,7 @@
 When the event loop itself was held up (a collection of garbage, a long computation, too little CPU), the
 deadline's timer and the answer come up in the same turn of the loop, and the timer would win: a pause of
 60 ms would fail every call under way although each had its answer. So a deadline that has come lets the
-loop look at the sockets once more before it cancels. On a server that does not answer that costs three
+loop look at the sockets once more before it cancels. On a server that does not answer that costs four
 turns of the loop, some microseconds.
 """
 
@@ -11,8 +11,9 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-TURNS = 3
-"""In the first turn after the timer the socket is read, in the second the waiting task runs; one is spare."""
+TURNS = 4
+"""In the first turn after the timer the socket is read, in the second the task runs that waits for it, in the third the
+caller whom that one tells; one is spare."""
 
 
 class Deadline:

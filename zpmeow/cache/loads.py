@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from zpmeow.cache.coherence import Coherence
 from zpmeow.cache.policy import LoadMark
-from zpmeow.cache.single_flight import SingleFlight
+from zpmeow.cache.single_flight import SingleFlight, Wait
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -38,6 +38,7 @@ class Loads(Generic[K, V]):
         coherence: Coherence,
         is_outdated: Callable[[K, V, LoadMark], bool],
         on_coalesced: Callable[[K], None],
+        wait: Wait,
     ) -> None:
         """Join flights as `coherence` allows.
 
@@ -45,11 +46,15 @@ class Loads(Generic[K, V]):
             coherence: knows when changes may be missing here, so that only young flights are joined.
             is_outdated: tells whether what a load brought, that began at the mark, is known to be outdated.
             on_coalesced: is called for each key that a caller finds under way.
+            wait: waits for a flight as long as the caller has time; may give it up.
         """
         self._coherence = coherence
         self._is_outdated = is_outdated
         self._flights: SingleFlight[K, _Flown[V]] = SingleFlight(
-            on_coalesced=on_coalesced, join_since=coherence.join_since, monotonic=coherence.monotonic
+            on_coalesced=on_coalesced,
+            join_since=coherence.join_since,
+            wait=wait,
+            monotonic=coherence.monotonic,
         )
 
     async def load(

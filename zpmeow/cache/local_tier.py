@@ -4,12 +4,14 @@ It is no `CacheTier`: it holds objects, not bytes, and never fails. Whether it m
 feed live?) is its user's question; what the feed tells of is dropped at once.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from cachetools import LRUCache
+from typing_extensions import override
 
 _ENTRY_BYTES = 500
 """What an entry costs besides its value: key, entry, places in two dicts. Measured with 100,000 entries."""
@@ -20,7 +22,11 @@ NEGATIVE_SECONDS = 1.0
 
 @dataclass(slots=True)
 class LocalEntry:
-    """A value, its row's version, and until when it may be used (monotonic, seconds). A value of None: absent."""
+    """A value, its row's version, and until when it may be used (monotonic, seconds). A value of None: absent.
+
+    The time of an entry that is not kept any more is over, so that whoever still has it need not ask the tier; and its
+    value is let go at once, whoever still has the entry.
+    """
 
     value: Any
     version: int
@@ -35,8 +41,8 @@ class LocalTier:
         """Keep at most `max_bytes`, each entry for at most `ttl_seconds`. With either at 0 nothing is kept."""
         self._is_on = max_bytes > 0 and ttl_seconds > 0
         self._ttl_seconds = ttl_seconds
-        self._monotonic = monotonic
-        self._entries: LRUCache[str, LocalEntry] = LRUCache(max(1, max_bytes), getsizeof=_size)
+        self.monotonic = monotonic
+        self._entries = _Entries(max(1, max_bytes), getsizeof=_size)
 
     @property
     def is_on(self) -> bool:
@@ -57,7 +63,7 @@ class LocalTier:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if entry.use_until <= self._monotonic():
+        if entry.use_until <= self.monotonic():
             del self._entries[key]
             return None
         return entry
@@ -76,7 +82,7 @@ class LocalTier:
         entry = LocalEntry(
             value=value,
             version=version,
-            use_until=self._monotonic() + keep_seconds,
+            use_until=self.monotonic() + keep_seconds,
             size_bytes=size_bytes + _ENTRY_BYTES,
         )
         if entry.size_bytes <= self._entries.maxsize:
@@ -95,6 +101,28 @@ class LocalTier:
     def clear(self) -> None:
         """Forget all."""
         self._entries.clear()
+
+
+class _Entries(LRUCache[str, LocalEntry]):
+    """Ends each entry that goes, however it goes."""
+
+    @override
+    def __delitem__(self, key: str) -> None:
+        entry = self[key]
+        super().__delitem__(key)
+        _end(entry)
+
+    @override
+    def clear(self) -> None:
+        entries = list(self.values())
+        super().clear()
+        for entry in entries:
+            _end(entry)
+
+
+def _end(entry: LocalEntry) -> None:
+    entry.use_until = -math.inf
+    entry.value = None
 
 
 def _size(entry: LocalEntry) -> int:

@@ -8,7 +8,7 @@ behind a value that has just expired, and as long as stale answers may be wanted
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 FENCE_SECONDS = 600.0
 """The least lifetime of a fence: longer than any load, fill or late command can live. Where values live longer, fences
@@ -47,12 +47,22 @@ class EntryPolicy:
         return max(self.fresh_seconds + self.stale_seconds, FENCE_SECONDS)
 
 
-@dataclass(slots=True, frozen=True)
-class EntryKey:
-    """Where an entry stands, and its policy."""
+class EntryKey(str):
+    """Where an entry stands: a text that has a policy. Keys are hashed dozens of times a read; a text remembers."""
 
-    text: str
+    __slots__ = ("policy",)
     policy: EntryPolicy
+
+    def __new__(cls, text: str, policy: EntryPolicy) -> Self:
+        """Make the key of an entry of this policy."""
+        key = super().__new__(cls, text)
+        key.policy = policy
+        return key
+
+    @property
+    def text(self) -> str:
+        """The key as the tiers have it."""
+        return self
 
 
 @dataclass(slots=True, frozen=True, kw_only=True, eq=False)
@@ -137,12 +147,13 @@ class Origin(StrEnum):
 class Notes:
     """What somebody made of a value and does not want to make again, such as an encoded answer. Bounded in bytes."""
 
-    __slots__ = ("_left_bytes", "_notes")
+    __slots__ = ("_left_bytes", "_notes", "_things")
 
     def __init__(self, *, max_bytes: int) -> None:
         """Begin empty."""
         self._left_bytes = max_bytes
         self._notes: dict[object, bytes] = {}
+        self._things: list[object] = []
 
     def get(self, name: object) -> bytes | None:
         """Return a note, if it was made."""
@@ -153,6 +164,16 @@ class Notes:
         if len(note) <= self._left_bytes and name not in self._notes:
             self._left_bytes -= len(note)
             self._notes[name] = note
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Tell whether there is room for so many bytes."""
+        return size_bytes <= self._left_bytes
+
+    def keep_alive(self, thing: object, size_bytes: int) -> None:
+        """Keep a reference to something that others refer to weakly, if there is room for it."""
+        if size_bytes <= self._left_bytes:
+            self._left_bytes -= size_bytes
+            self._things.append(thing)
 
 
 @dataclass(slots=True, kw_only=True)

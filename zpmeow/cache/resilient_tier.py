@@ -16,7 +16,7 @@ from typing import Never, TypeVar
 from typing_extensions import override
 
 from zpmeow.cache.breaker import CircuitBreaker, CircuitState
-from zpmeow.cache.call_budget import CallBudget, budget_or_fresh, observe_progress
+from zpmeow.cache.call_budget import CallBudget, CallProgress, budget_or_fresh, observe_progress
 from zpmeow.cache.deadline import Deadline
 from zpmeow.cache.errors import CacheBusy, CacheBypassed, CacheError, CacheTimeout, CacheUnavailable
 from zpmeow.cache.mode import CacheMode
@@ -33,6 +33,10 @@ OWN_DELAY_RATIO = 0.5
 """A timer that comes later than this share of the timeout tells that this process has too little CPU, not that the
 tier is slow. Seen with 50 callers on a saturated event loop: its turns took 40 ms, and the breaker opened 8 times
 in 10 s on a Redis that answered in 0.2 ms, each time adding the database's work to the load."""
+
+READMISSION_RATIO = 0.5
+"""The share of the timeout within which a tier must answer to be let back in, while users' calls have all of it. Seen
+with answers 40 to 50 ms late and a timeout of 50: the breaker opened and closed 33 times in a minute."""
 
 
 class ResilientTier(CacheTier):
@@ -103,8 +107,7 @@ class ResilientTier(CacheTier):
     async def run(self) -> Never:
         """Probe the tier whenever the breaker is not closed, until cancelled.
 
-        The probe's limit is that of a user's call, connecting included: a tier that is too slow for
-        users must not be let back in.
+        A tier that is too slow for users, or nearly so, must not be let back in.
         """
         await self._breaker.run(probe=self._probe_inner, prepare=self._prepare_probe, catch_up=self._catch_up)
 
@@ -170,22 +173,28 @@ class ResilientTier(CacheTier):
                 raise CacheBusy(_NO_FAIR_CHANCE) from error
             if now - deadline > self._timeout_seconds * OWN_DELAY_RATIO:
                 raise CacheBusy(_OWN_DELAY) from error
-            self._breaker.failed(token, _TIMEOUT)
+            self._tell_failure(token, progress, _TIMEOUT)
             raise CacheTimeout(_TIMEOUT) from error
         except (CacheTimeout, CacheUnavailable) as error:
-            self._breaker.failed(token, str(error))
+            self._tell_failure(token, progress, str(error))
             raise
         except CacheError:
             raise
         except Exception as error:
             # The tier broke its promise to raise nothing else; its caller shall not see that.
             reason = f"unexpected {type(error).__name__}"
-            self._breaker.failed(token, reason)
+            self._tell_failure(token, progress, reason)
             raise CacheUnavailable(reason) from error
         finally:
             budget.talked_seconds += progress.talked_seconds(clock())
-        self._breaker.succeeded(token)
+        if progress.is_first_word():
+            self._breaker.succeeded(token)
         return result
+
+    def _tell_failure(self, token: int, progress: CallProgress, reason: str) -> None:
+        """One conversation that failed is one failure, for however many callers it was held."""
+        if progress.is_first_word():
+            self._breaker.failed(token, reason)
 
     async def _prepare_probe(self) -> None:
         """Wait until the operator allows calls; then drop connections, which may lead to a server of the past."""
@@ -193,18 +202,25 @@ class ResilientTier(CacheTier):
         await self._inner.reset()
 
     async def _probe_inner(self) -> None:
+        """Connect within the limit of a user's call; then the tier must answer with time to spare.
+
+        Without the second question a tier just below the limit would be let in by a lucky probe, fail its users,
+        and be shut out again, once a second.
+        """
         if self._mode is CacheMode.BYPASS:
             raise CacheBypassed(_MODE)
-        try:
-            async with Deadline(asyncio.get_running_loop().time() + self._timeout_seconds):
-                await self._inner.probe()
-        except TimeoutError as error:
-            raise CacheTimeout(_TIMEOUT) from error
+        for share, reason in ((1.0, _TIMEOUT), (READMISSION_RATIO, _TOO_SLOW)):
+            try:
+                async with Deadline(asyncio.get_running_loop().time() + self._timeout_seconds * share):
+                    await self._inner.probe()
+            except TimeoutError as error:
+                raise CacheTimeout(reason) from error
 
 
 _MODE = "mode"
 _CIRCUIT_OPEN = "circuit_open"
 _TIMEOUT = "timeout"
+_TOO_SLOW = f"slower than {READMISSION_RATIO:g} of CACHE_TIMEOUT"
 _BUDGET_SPENT = "the request's time for the cache is used up"
 _OWN_DELAY = "this process is too busy"
 _NO_FAIR_CHANCE = "no connection came free in time"

@@ -1,6 +1,6 @@
 """One load per key at a time: callers that come while it is under way wait for that one.
 
-The load runs in a task of its own. A caller that goes away cancels neither the load nor the other
+The load runs in a task and a context of its own. A caller that goes away cancels neither the load nor the other
 callers; a load that nobody waits for any more still ends, and its failure is not reported as unhandled.
 Who cannot tell whether what a load will bring is outdated can bound how old the ones are that are joined. A caller that
 was on its way when a load ended (it asked a tier first) takes what that brought, as if it had been a moment earlier: of
@@ -9,13 +9,22 @@ a crowd, most come too late to join.
 """
 
 import asyncio
+import contextvars
 import math
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+Wait: TypeAlias = Callable[[Awaitable[Mapping[Any, Any]]], Awaitable[Mapping[Any, Any]]]
+
+
+async def wait_without_limit(flight: Awaitable[V]) -> V:
+    """Wait until the flight has landed, whenever that is."""
+    return await flight
 
 
 LINGER_SECONDS = 0.25
@@ -30,13 +39,19 @@ class SingleFlight(Generic[K, V]):
         *,
         on_coalesced: Callable[[K], None],
         join_since: Callable[[], float] = lambda: -math.inf,
+        wait: Wait = wait_without_limit,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Call `on_coalesced` for each key that a caller finds under way.
+        """Begin with no flights.
 
-        `join_since`: when a flight must have begun, or later, to be joined now, by `monotonic`.
+        Args:
+            on_coalesced: is called for each key that a caller finds under way.
+            join_since: when a flight must have begun, or later, to be joined now, by `monotonic`.
+            wait: waits for a flight as long as the caller has time; may give it up.
+            monotonic: seconds.
         """
         self._on_coalesced = on_coalesced
+        self._wait = wait
         self._join_since = join_since
         self._monotonic = monotonic
         self._flights: dict[K, tuple[asyncio.Task[Mapping[K, V]], float]] = {}
@@ -74,7 +89,7 @@ class SingleFlight(Generic[K, V]):
             joined[self._start(rest, load)] = rest
         found: dict[K, V] = {}
         for task, wanted in joined.items():
-            values = await asyncio.shield(task)
+            values = await self._wait(asyncio.shield(task))
             found.update((key, values[key]) for key in wanted if key in values)
         return found
 
@@ -98,7 +113,8 @@ class SingleFlight(Generic[K, V]):
         async def fly() -> Mapping[K, V]:
             return await load(keys)
 
-        task = asyncio.get_running_loop().create_task(fly())
+        # In a context of nobody's: whoever joins must not be bound to what its first caller has left.
+        task = asyncio.get_running_loop().create_task(fly(), context=contextvars.Context())
         self._tasks.add(task)
         began = self._monotonic()
         for key in keys:

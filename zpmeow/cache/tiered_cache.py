@@ -25,6 +25,7 @@ from zpmeow.cache.lookups import Found, Lookups, Unanswered
 from zpmeow.cache.policy import (
     Answer,
     EntryKey,
+    HintKey,
     Loaded,
     Loader,
     LoadMark,
@@ -32,6 +33,8 @@ from zpmeow.cache.policy import (
     Origin,
     TruthState,
 )
+from zpmeow.cache.recall import Recall, local_hit, make_recall
+from zpmeow.cache.single_flight import Wait
 from zpmeow.cache.tier import CacheTier
 from zpmeow.cache.updates import Updates
 from zpmeow.events import CacheLookedUp, LoadCoalesced, LoadFinished, LoadOutcome, LookupOutcome, Observer, Tier
@@ -53,6 +56,7 @@ class TieredCache:
         now_ms: Callable[[], int],
         truth_state: Callable[[], TruthState],
         unavailable: type[Exception],
+        wait: Wait,
         grace_seconds: float,
         observer: Observer,
     ) -> None:
@@ -66,6 +70,7 @@ class TieredCache:
             now_ms: the database's clock.
             truth_state: whether the truth answers, as far as is known without asking.
             unavailable: what loads raise when the truth cannot answer.
+            wait: waits for a load as long as the caller has time; may give it up by raising `unavailable`.
             grace_seconds: how long after the last word of the feed all that is fresh may be answered while the truth
                 is silent.
             observer: is told of each look-up, load and change sent.
@@ -75,6 +80,7 @@ class TieredCache:
         self._coherence = coherence
         self._now_ms = now_ms
         self._unavailable = unavailable
+        self._wait = wait
         self._observer = observer
         self._background = BackgroundTasks(observer=observer, expected=CacheError)
         self.hints = Hints(tier=tier, local=local, coherence=coherence, background=self._background, observer=observer)
@@ -127,6 +133,14 @@ class TieredCache:
         """Return the version that the tier would answer with now, if it would."""
         return await self._lookups.peek(key)
 
+    def recall(self, answers: Mapping[EntryKey, Answer], hints: Mapping[HintKey, int]) -> Recall | None:
+        """Return what answers the same keys again, as long as it is the same; None: they are not kept here.
+
+        `hints`: what may have led to the keys, with the version of the record that was found there.
+        """
+        led = tuple((key.text, version) for key, version in hints.items())
+        return make_recall(answers, led, local=self._local, coherence=self._coherence, observer=self._observer)
+
     def begin_load(self) -> LoadMark:
         """Note that a load or a write begins whose values will be given to `publish`, `fill` or `warm`."""
         return self._coherence.begin_load()
@@ -163,7 +177,12 @@ class TieredCache:
         self, *, is_outdated: Callable[[K, V, LoadMark], bool], on_coalesced: Callable[[K], None]
     ) -> Loads[K, V]:
         """Make loads by other keys than entries', joined and repeated by the same rules."""
-        return Loads(coherence=self._coherence, is_outdated=is_outdated, on_coalesced=on_coalesced)
+        return Loads(
+            coherence=self._coherence,
+            is_outdated=is_outdated,
+            on_coalesced=on_coalesced,
+            wait=self._wait,
+        )
 
     def begin_anew(self) -> None:
         """Forget what is kept in this process: changes may be missing here."""
@@ -224,7 +243,7 @@ class TieredCache:
                 observer(CacheLookedUp(key.policy.entity, Tier.LOCAL, LookupOutcome.MISS))
                 rest.append(key)
                 continue
-            observer(CacheLookedUp(key.policy.entity, Tier.LOCAL, LookupOutcome.HIT))
+            observer(local_hit(key.policy.entity))
             if entry.value is not None:
                 answers[key] = entry.value
         return answers, rest

@@ -3,17 +3,21 @@
 DomainError
 ├── SessionNotFound
 ├── QrCodeNotFound
+├── PairingCodeNotFound
 ├── CredentialNotFound
+├── CommandNotFound
 ├── SessionNameTaken
 ├── ApiKeyTaken
 ├── DeviceAlreadyInUse
 ├── AlreadyConnected
 ├── InvalidTransition
+├── SessionNotHeld
 ├── Unauthorized
 ├── Forbidden
 └── Unavailable
     ├── DatabaseUnavailable
-    └── Overloaded
+    ├── Overloaded
+    └── Stopping
 """
 
 from zpmeow.domain.records import SessionStatus
@@ -31,8 +35,16 @@ class QrCodeNotFound(DomainError):
     """The session has no QR code, or it has expired."""
 
 
+class PairingCodeNotFound(DomainError):
+    """The session has no code to enter on a telephone, or it has expired."""
+
+
 class CredentialNotFound(DomainError):
     """The session is not paired with a device."""
+
+
+class CommandNotFound(DomainError):
+    """No command has that id, or it ended long ago."""
 
 
 class SessionNameTaken(DomainError):
@@ -61,6 +73,10 @@ class InvalidTransition(DomainError):
         self.wanted = wanted
 
 
+class SessionNotHeld(DomainError):
+    """The engine that reports is not the one that has the session: another took over, or none is to have it."""
+
+
 class Unauthorized(DomainError):
     """No key, or one that opens nothing."""
 
@@ -81,3 +97,7 @@ class DatabaseUnavailable(Unavailable):
 
 class Overloaded(Unavailable):
     """No database connection came free within the deadline: nothing was sent to the database."""
+
+
+class Stopping(Unavailable):
+    """The service is stopping: whoever waits for something asks again, and finds another process."""

@@ -4,7 +4,7 @@
 (the truth), `CachedSessionRepository` (the truth behind the cache), `InMemorySessionRepository` (tests).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -112,7 +112,8 @@ class SessionRepository(SessionReader, Protocol):
     answer holds the records that it changed, with their new versions, and always the session's own
     (`source` is MISS: it comes from the database). After a cancellation a write has happened wholly
     or not at all. All raise Unavailable when the database cannot answer; whether the write then
-    happened is not known. All that take a reference raise SessionNotFound.
+    happened is not known. All that take a reference raise SessionNotFound. Those that take a `holder` write only if
+    that engine has the session, by the commands that it took, and raise SessionNotHeld otherwise.
     """
 
     async def create(self, new: NewSession) -> Snapshot:
@@ -128,23 +129,47 @@ class SessionRepository(SessionReader, Protocol):
         ...
 
     async def change_status(
-        self, reference: SessionReference, decide: Callable[[StatusRecord], StatusChange]
+        self,
+        reference: SessionReference,
+        decide: Callable[[StatusRecord], StatusChange],
+        *,
+        holder: UUID | None = None,
     ) -> Snapshot:
         """Change the status as `decide` says on the current record, under the row's lock.
 
         `decide` must not wait; what it raises is raised here, and nothing has changed. A change that
-        changes nothing writes nothing. The answer holds the status, and the QR code if it was dropped.
+        changes nothing writes nothing. The answer holds the status, and the codes if any was dropped.
         """
         ...
 
-    async def put_qr(self, reference: SessionReference, code: str, lifetime_seconds: float) -> Snapshot:
-        """Store a QR code; it expires `lifetime_seconds` from now by the database's clock."""
+    async def put_qr(
+        self,
+        reference: SessionReference,
+        code: str,
+        lifetime_seconds: float,
+        *,
+        issued_at: datetime | None = None,
+        holder: UUID | None = None,
+    ) -> Snapshot:
+        """Store a QR code; it expires `lifetime_seconds` from now by the database's clock.
+
+        `issued_at` is when its engine made it, by the engine's clock: while the code stored last would live, one that
+        is older than that changes nothing, and the answer holds the newer one. Without it the last one to come wins.
+        """
         ...
 
-    async def put_credential(self, reference: SessionReference, device_jid: str) -> Snapshot:
-        """Store the device; the QR code is dropped. Raises DeviceAlreadyInUse.
+    async def put_pairing_code(
+        self, reference: SessionReference, code: str, lifetime_seconds: float, *, holder: UUID | None = None
+    ) -> Snapshot:
+        """Store a code to enter on a telephone; it expires `lifetime_seconds` from now by the database's clock."""
+        ...
 
-        The same device again changes nothing but drops the QR code all the same.
+    async def put_credential(
+        self, reference: SessionReference, device_jid: str, *, holder: UUID | None = None
+    ) -> Snapshot:
+        """Store the device; the codes are dropped. Raises DeviceAlreadyInUse.
+
+        The same device again changes nothing but drops the codes all the same.
         """
         ...
 
@@ -152,15 +177,41 @@ class SessionRepository(SessionReader, Protocol):
         """Forget the device; nothing happens if there is none."""
         ...
 
-    async def list_sessions(self, *, limit: int, cursor: UUID | None, status: SessionStatus | None) -> Page:
+    async def list_sessions(
+        self,
+        *,
+        limit: int,
+        cursor: UUID | None,
+        status: SessionStatus | None = None,
+        desired_status: SessionStatus | None = None,
+    ) -> Page:
         """Return a page of sessions, oldest first: those made after the session `cursor`.
 
-        A cursor whose session is gone gives an empty last page. Asks the database.
+        Statuses are as they read at that moment: one whose promise has ended is listed as an error. A cursor whose
+        session is gone gives an empty last page. Asks the database.
+        """
+        ...
+
+    async def find_many(self, session_ids: Collection[UUID], entities: frozenset[Entity]) -> dict[UUID, Snapshot]:
+        """Return those of the sessions that there are, each with the asked-for records and its own.
+
+        All are from one moment. Asks the database.
         """
         ...
 
     async def recent(self, limit: int) -> Sequence[Snapshot]:
         """Return up to `limit` sessions with all four records, the most recently changed first. Asks the database."""
+        ...
+
+
+class OverduePromises(Protocol):
+    """The statuses whose promise has ended."""
+
+    async def record_silence(self, *, limit: int) -> int:
+        """Record up to `limit` of them as what they are, and return how many. Raises Unavailable.
+
+        Those that somebody is writing at the moment are left out. Any process may do that, several at a time.
+        """
         ...
 
 

@@ -5,12 +5,15 @@ one with the higher version is the newer. The four rows of a session are made an
 so "no QR code" is a record whose fields are None, never a missing record.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol, Self
 from uuid import UUID
+
+ENGINE_SILENT: Final = "engine_silent"
+"""The reason of an error that nobody reported: the engine's promise has ended without a new report."""
 
 
 class Entity(StrEnum):
@@ -66,7 +69,11 @@ class SessionRecord:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class StatusRecord:
-    """How the session's connection stands, as last reported, and how its owner wants it."""
+    """How the session's connection stands, as last reported, and how its owner wants it.
+
+    `valid_until`: the report was a promise that ends then; None: it holds until the next. `is_overdue`: it was made by
+    `at`, and the database does not say so yet.
+    """
 
     session_id: UUID
     version: int
@@ -74,20 +81,48 @@ class StatusRecord:
     desired_status: SessionStatus
     reason: str | None
     changed_at: datetime
+    valid_until: datetime | None = None
+    is_overdue: bool = False
+
+    def at(self, now: datetime) -> Self:
+        """Return what the record says at this moment, by the database's clock: an ended promise is an error."""
+        if self.valid_until is None or now < self.valid_until:
+            return self
+        return replace(
+            self,
+            status=SessionStatus.ERROR,
+            reason=ENGINE_SILENT,
+            changed_at=self.valid_until,
+            valid_until=None,
+            is_overdue=True,
+        )
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class QrRecord:
-    """The code to scan, if any. Never served at or after `expires_at`."""
+    """The codes to pair with, if any: one to scan, one to enter on a telephone. Neither is served after its expiry."""
 
     session_id: UUID
     version: int
     code: str | None
     expires_at: datetime | None
+    pairing_code: str | None = None
+    pairing_expires_at: datetime | None = None
 
     def __repr__(self) -> str:
-        """Show when the code expires, never the code."""
-        return f"QrRecord(session_id={self.session_id}, version={self.version}, expires_at={self.expires_at})"
+        """Show when the codes expire, never the codes."""
+        return (
+            f"QrRecord(session_id={self.session_id}, version={self.version}, expires_at={self.expires_at},"
+            f" pairing_expires_at={self.pairing_expires_at})"
+        )
+
+    def has_code(self, now: datetime) -> bool:
+        """Tell whether there is a code to scan at this moment, by the database's clock."""
+        return self.code is not None and self.expires_at is not None and now < self.expires_at
+
+    def has_pairing_code(self, now: datetime) -> bool:
+        """Tell whether there is a code to enter at this moment."""
+        return self.pairing_code is not None and self.pairing_expires_at is not None and now < self.pairing_expires_at
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -128,18 +163,43 @@ class Notes(Protocol):
         """Keep a note, if there is room for it."""
         ...
 
+    def has_room(self, size_bytes: int, /) -> bool:
+        """Tell whether there is room for so many bytes."""
+        ...
+
+    def keep_alive(self, thing: object, size_bytes: int, /) -> None:
+        """Keep a reference to something that others refer to weakly, if there is room for it."""
+        ...
+
+
+class SnapshotRecall(Protocol):
+    """What was read from this process' memory, ready to be read again."""
+
+    def repeat(self) -> bool:
+        """Read again, if a read now would find the very same records: then that counts as one. Tell whether it did."""
+        ...
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Snapshot:
     """Some records of one session, read together, and who answered.
 
     `notes` belong to the session's own record; what is noted must say by its name of which versions it was made.
+    `make_recall` makes what reads it again from this process' memory; None if it is not kept there (any more).
     The properties raise KeyError for a record that was not asked for: a programming error.
     """
 
     records: Mapping[Entity, Record]
     source: ReadSource
     notes: Notes | None = None
+    make_recall: Callable[[], SnapshotRecall | None] | None = field(default=None, repr=False, compare=False)
+
+    def at(self, now: datetime) -> "Snapshot":
+        """Return what the records say at this moment, by the database's clock."""
+        status = self.records.get(Entity.STATUS)
+        if not isinstance(status, StatusRecord) or (says := status.at(now)) is status:
+            return self
+        return replace(self, records={**self.records, Entity.STATUS: says})
 
     @property
     def session(self) -> SessionRecord:

@@ -10,7 +10,7 @@ It also tells of a connection that hangs, of a backend that is stuck, of a queue
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Never
 from uuid import uuid4
@@ -38,10 +38,10 @@ _ASK_FOR_POSITION = f"SELECT pg_notify('{CHANNEL}', 'position::0')"
 class PostgresChangeFeed:
     """Listens on a session of its own, and opens another when that breaks off."""
 
-    def __init__(self, *, url: str, follower: ChangeFollower) -> None:
-        """Listen at `url` and tell the follower."""
+    def __init__(self, *, url: str, followers: Sequence[ChangeFollower]) -> None:
+        """Listen at `url` and tell each of the followers, in this order."""
         self._url = url
-        self._follower = follower
+        self._followers = followers
         self._session: Session | None = None
 
     async def run(self) -> Never:
@@ -50,10 +50,10 @@ class PostgresChangeFeed:
             try:
                 await self._listen()
             except DatabaseUnavailable as error:
-                self._follower.lost(str(error))
+                self._lose(str(error))
             except BaseException:
                 self._session = None  # Its end is no news.
-                self._follower.lost(None)
+                self._lose(None)
                 raise
             await asyncio.sleep(_RETRY_SECONDS)
 
@@ -64,7 +64,7 @@ class PostgresChangeFeed:
         async with open_session(
             url=self._url, name=FEED_NAME, settings=settings, idle_timeout_seconds=idle_timeout
         ) as session:
-            beats = _Beats(self._follower.confirmed)
+            beats = _Beats(self._confirm)
             session.on_end(lambda: self._end(session))
             self._session = session
             await session.listen(beats.channel, beats.receive)
@@ -72,7 +72,8 @@ class PostgresChangeFeed:
             heard_at = time.monotonic()
             row = await session.fetch_row(statements.LOG_STATE)
             since = row["read_at"] + _ROUNDING
-            self._follower.opened(database=database_identity(row), since=since, heard_at=heard_at)
+            for follower in self._followers:
+                follower.opened(database=database_identity(row), since=since, heard_at=heard_at)
             await session.fetch(_ASK_FOR_POSITION)
             while True:
                 await beats.send(session)
@@ -82,11 +83,21 @@ class PostgresChangeFeed:
     def _end(self, session: Session) -> None:
         """Tell of the end at once, without waiting for the next beat; an older session's end is no news."""
         if session is self._session:
-            self._follower.lost("the connection broke off")
+            self._lose("the connection broke off")
 
     def _receive(self, payload: str) -> None:
-        changes = [_parse(line) for line in payload.split(",")]
-        self._follower.changed([change for change in changes if change is not None])
+        parsed = [_parse(line) for line in payload.split(",")]
+        changes = [change for change in parsed if change is not None]
+        for follower in self._followers:
+            follower.changed(changes)
+
+    def _confirm(self, sent_at: float) -> None:
+        for follower in self._followers:
+            follower.confirmed(sent_at)
+
+    def _lose(self, reason: str | None) -> None:
+        for follower in self._followers:
+            follower.lost(reason)
 
 
 class _Beats:

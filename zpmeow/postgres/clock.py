@@ -35,16 +35,27 @@ class DatabaseClock(Clock):
         self._monotonic = monotonic
         self._wall_clock = wall_clock
         self._zero: datetime | None = None
-        self._last = datetime.min.replace(tzinfo=UTC)
+        self._zero_seconds = 0.0
+        self._last_seconds = 0.0
 
     @override
     def now(self) -> datetime:
-        now = self._wall_clock() if self._zero is None else self._zero + timedelta(seconds=self._monotonic())
-        self._last = max(self._last, now)
-        return self._last
+        return datetime.fromtimestamp(self._seconds(), UTC)
+
+    def now_ms(self) -> int:
+        """Return the same time in milliseconds since 1970."""
+        return int(self._seconds() * 1000)
 
     def synchronise(self, state: ControlState, asked_at: float, answered_at: float, /) -> None:
         """Take a sample: `state.read_at`, and the monotonic clock before and after reading it, seconds."""
         latest = state.read_at - timedelta(seconds=asked_at)
         earliest = state.read_at - timedelta(seconds=answered_at)
         self._zero = latest if self._zero is None else max(earliest, min(self._zero, latest))
+        self._zero_seconds = self._zero.timestamp()
+
+    def _seconds(self) -> float:
+        """Return the time in seconds since 1970: exact to a microsecond, and a tenth of the cost of dates."""
+        is_known = self._zero is not None
+        now = self._zero_seconds + self._monotonic() if is_known else self._wall_clock().timestamp()
+        self._last_seconds = max(self._last_seconds, now)
+        return self._last_seconds

@@ -3,8 +3,8 @@
 What is guaranteed:
 
 - A call ends within its deadline, whatever the server does: waiting, connecting, a whole transaction and its
-  commit included. Who spent it in line, wholly or for the most part, gets `Overloaded`, anyone else
-  `DatabaseUnavailable`.
+  commit included. Who spent it before anything was sent gets `Overloaded`, anyone else `DatabaseUnavailable`.
+- The deadline is shorter for who asks for the second time in one request: what is left of the first's.
 - A call that runs out of time or is cancelled cuts its connection off without waiting, and its place is free at once.
   The server ends the abandoned statement by itself: it looks for its client twice a second (PostgreSQL 14 and newer)
   and has a statement_timeout a little above the deadline.
@@ -25,6 +25,7 @@ from typing import Self, TypeVar
 import asyncpg
 
 from zpmeow.domain.errors import DatabaseUnavailable, DomainError, Overloaded
+from zpmeow.domain.patience import patience_left
 from zpmeow.events import Observer, QueryFinished, ignore
 from zpmeow.postgres.connections import Connection, ConnectionPool, PoolStatistics
 from zpmeow.postgres.failures import Failure, QueryOutcome, classify, timed_out
@@ -36,7 +37,8 @@ APPLICATION_NAME = "zpmeow"
 MIN_SERVER_VERSION = 13
 RESERVE_TIMEOUT_SECONDS = 0.9  # A health check has 1 s.
 _STATEMENT_GRACE_SECONDS = 1.0  # Ours is the deadline; the server's is for what we abandoned.
-_LATE_RATIO = 0.9  # Who waited longer than that share of the deadline has no time left: nothing is sent for him.
+_LEAST_RATIO = 0.1  # Who has less than that share of the deadline left has no time: nothing is sent for him.
+_FAIR_RATIO = 0.5  # A statement that had less than that share of the deadline says nothing about the server.
 _CLIENT_CHECK = "SET client_connection_check_interval = '500ms'"
 _CLIENT_CHECK_SINCE_VERSION = 14
 
@@ -55,11 +57,14 @@ class Transaction:
 
 @dataclass(slots=True, kw_only=True)
 class _Lane:
-    """Connections with the deadline of their calls, and whether no place means overload or no database."""
+    """Connections with the deadline of their calls.
+
+    Requests that find no place mean overload, and have less time when they ask again; others mean no database.
+    """
 
     pool: ConnectionPool
     timeout_seconds: float
-    full_means_overloaded: bool
+    is_for_requests: bool
 
 
 class Database:
@@ -81,12 +86,12 @@ class Database:
         self._requests = _Lane(
             pool=ConnectionPool(size=pool_size, connect=self._connect),
             timeout_seconds=timeout_seconds,
-            full_means_overloaded=True,
+            is_for_requests=True,
         )
         self._reserve = _Lane(
             pool=ConnectionPool(size=1, connect=self._connect),
             timeout_seconds=min(timeout_seconds, RESERVE_TIMEOUT_SECONDS),
-            full_means_overloaded=False,
+            is_for_requests=False,
         )
 
     @classmethod
@@ -163,19 +168,23 @@ class Database:
     async def _attempt(self, lane: _Lane, work: Callable[["Connection"], Awaitable[Result]]) -> Result | Failure:
         began = self._reachability.begin()
         began_at = time.monotonic()
-        has_place = False
+        seconds = min(lane.timeout_seconds, patience_left(began_at)) if lane.is_for_requests else lane.timeout_seconds
+        place_at: float | None = None
         connection: Connection | None = None
         fit = False
         try:
-            async with asyncio.timeout(lane.timeout_seconds):
+            async with asyncio.timeout(seconds):
                 await lane.pool.take_place()
-                has_place = True
-                if time.monotonic() - began_at > lane.timeout_seconds * _LATE_RATIO:
-                    return _no_place(lane)
+                place_at = time.monotonic()
+                if began_at + seconds - place_at < lane.timeout_seconds * _LEAST_RATIO:
+                    return _no_time(lane)
                 connection = await lane.pool.borrow()
                 result = await work(connection)
         except TimeoutError:
-            failure = timed_out(lane.timeout_seconds) if has_place else _no_place(lane)
+            if place_at is not None and time.monotonic() - place_at > lane.timeout_seconds * _FAIR_RATIO:
+                failure = timed_out(lane.timeout_seconds)
+            else:
+                failure = _no_time(lane) if connection is None else _no_answer_in_short_time()
         except Exception as error:  # noqa: BLE001  (classify lets through what is not the database's)
             failure = classify(error, connecting=connection is None)
             fit = failure.problem is None and isinstance(error, (asyncpg.PostgresError, DomainError))
@@ -185,7 +194,7 @@ class Database:
             return result
         finally:
             # No await from here on: a cancelled caller and one that is out of time are gone at once.
-            if has_place:
+            if place_at is not None:
                 lane.pool.give_back(connection, fit=fit)
         if failure.problem is not None:
             self._note_failure(began, failure.problem, is_down=failure.is_down)
@@ -209,6 +218,10 @@ class Database:
                 "application_name": APPLICATION_NAME,
                 # The statements rely on it: each sees what was committed before it began.
                 "default_transaction_isolation": "read committed",
+                # Each reads a few rows by an index. Prepared, with a LIMIT that the planner does not know, a page looks
+                # large to it: starting a worker took 6 of 7 ms.
+                "max_parallel_workers_per_gather": "0",
+                "jit": "off",
                 "statement_timeout": str(round((self._timeout_seconds + _STATEMENT_GRACE_SECONDS) * milliseconds)),
                 "idle_in_transaction_session_timeout": str(
                     round((self._timeout_seconds + _STATEMENT_GRACE_SECONDS) * milliseconds)
@@ -224,8 +237,17 @@ class Database:
         return connection
 
 
-def _no_place(lane: _Lane) -> Failure:
-    if not lane.full_means_overloaded:
+def _no_answer_in_short_time() -> Failure:
+    """Not `Overloaded`, which promises that nothing was done: the statement may have been carried out."""
+    return Failure(
+        error=DatabaseUnavailable("the database did not answer in the time that was left"),
+        outcome=QueryOutcome.TIMEOUT,
+        problem=None,
+    )
+
+
+def _no_time(lane: _Lane) -> Failure:
+    if not lane.is_for_requests:
         return timed_out(lane.timeout_seconds)
     return Failure(
         error=Overloaded("no database connection came free in time"), outcome=QueryOutcome.OVERLOADED, problem=None

@@ -222,13 +222,17 @@ async def _lock(connection: "Connection", wait_seconds: float) -> None:
 
 async def _apply(connection: "Connection", migration: Migration) -> None:
     failure: str
+    # No `async with`: who is cancelled would wait for the rollback of a server that may not answer any more. The caller
+    # cuts the connection off, which rolls back, too.
+    transaction = connection.transaction()
     try:
-        async with connection.transaction():
-            await connection.execute(_ONE_SCHEMA)
-            await connection.execute(migration.sql, timeout=_FILE_SECONDS)
-            await connection.execute(
-                _NOTE, migration.version, migration.name, migration.checksum, migration.works_with, __version__
-            )
+        await transaction.start()
+        await connection.execute(_ONE_SCHEMA)
+        await connection.execute(migration.sql, timeout=_FILE_SECONDS)
+        await connection.execute(
+            _NOTE, migration.version, migration.name, migration.checksum, migration.works_with, __version__
+        )
+        await transaction.commit()
     except asyncpg.PostgresError as error:
         failure = str(classify(error, connecting=False).error)
     else:

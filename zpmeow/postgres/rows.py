@@ -23,7 +23,7 @@ def session_record(row: Row) -> SessionRecord:
     """Read the session's own record."""
     webhook_url = row["webhook_url"]
     return SessionRecord(
-        id=_plain_uuid(row),
+        id=plain_uuid(row["id"]),
         version=row["version"],
         name=row["name"],
         key_hash=row["key_hash"],
@@ -39,35 +39,41 @@ def session_record(row: Row) -> SessionRecord:
 def status_record(row: Row) -> StatusRecord:
     """Read the connection's record."""
     return StatusRecord(
-        session_id=_plain_uuid(row),
+        session_id=plain_uuid(row["id"]),
         version=row["status_version"],
         status=SessionStatus(row["status"]),
         desired_status=SessionStatus(row["desired_status"]),
         reason=row["reason"],
         changed_at=row["changed_at"],
+        valid_until=row["valid_until"],
     )
 
 
 def qr_record(row: Row) -> QrRecord:
-    """Read the QR code's record."""
+    """Read the codes' record."""
     return QrRecord(
-        session_id=_plain_uuid(row), version=row["qr_version"], code=row["code"], expires_at=row["expires_at"]
+        session_id=plain_uuid(row["id"]),
+        version=row["qr_version"],
+        code=row["code"],
+        expires_at=row["expires_at"],
+        pairing_code=row["pairing_code"],
+        pairing_expires_at=row["pairing_expires_at"],
     )
 
 
 def credential_record(row: Row) -> CredentialRecord:
     """Read the device's record."""
     return CredentialRecord(
-        session_id=_plain_uuid(row),
+        session_id=plain_uuid(row["id"]),
         version=row["credential_version"],
         device_jid=row["device_jid"],
         paired_at=row["paired_at"],
     )
 
 
-def _plain_uuid(row: Row) -> UUID:
+def plain_uuid(found: UUID) -> UUID:
     """Return the standard library's UUID: encoders of JSON refuse asyncpg's subclass."""
-    return UUID(int=row["id"].int)
+    return UUID(int=found.int)
 
 
 _READERS: dict[Entity, Callable[[Row], Record]] = {

@@ -5,18 +5,16 @@ first (see the lock order in `migrations/0001_sessions.sql`), so writers of one 
 never in a circle.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from asyncpg import Record as Row
 from typing_extensions import override
 
 from zpmeow.domain.errors import (
-    ApiKeyTaken,
-    DeviceAlreadyInUse,
-    SessionNameTaken,
     SessionNotFound,
+    SessionNotHeld,
 )
 from zpmeow.domain.ports import (
     UNSET,
@@ -32,7 +30,7 @@ from zpmeow.domain.references import ById, ByKeyHash, ByName, SessionReference
 from zpmeow.domain.transitions import StatusChange, changes_nothing
 from zpmeow.postgres import statements
 from zpmeow.postgres.database import Database, Transaction
-from zpmeow.postgres.failures import ConstraintViolated
+from zpmeow.postgres.refusals import device_in_use, key_taken, name_taken, refusals
 from zpmeow.postgres.rows import qr_record, session_record, snapshot, status_record
 
 _ALL = frozenset(Entity)
@@ -60,7 +58,7 @@ class PostgresSessionRepository(SessionRepository):
 
     @override
     async def create(self, new: NewSession) -> Snapshot:
-        with _refusals():
+        with refusals():
             row = await self._database.fetch_row(
                 "create",
                 statements.CREATE,
@@ -70,7 +68,12 @@ class PostgresSessionRepository(SessionRepository):
                 new.proxy_password,
                 *_webhook_arguments(new.webhook),
             )
-        return snapshot(_present(row), Entity.STATUS, Entity.QR, Entity.CREDENTIAL)
+        made = _present(row)
+        if made["name_taken"]:
+            raise name_taken()
+        if made["key_taken"]:
+            raise key_taken()
+        return snapshot(made, Entity.STATUS, Entity.QR, Entity.CREDENTIAL)
 
     @override
     async def update(self, reference: SessionReference, changes: SessionChanges) -> Snapshot:
@@ -80,7 +83,7 @@ class PostgresSessionRepository(SessionRepository):
                 raise _no_session()
             return unchanged
         webhook = None if changes.webhook is UNSET else changes.webhook
-        with _refusals():
+        with refusals():
             row = await self._write(
                 "update",
                 statements.UPDATE,
@@ -93,6 +96,8 @@ class PostgresSessionRepository(SessionRepository):
                 changes.webhook is not UNSET,
                 *_webhook_arguments(webhook),
             )
+        if row["name_taken"]:
+            raise name_taken()
         return snapshot(row, Entity.STATUS, Entity.QR, Entity.CREDENTIAL)
 
     @override
@@ -102,7 +107,11 @@ class PostgresSessionRepository(SessionRepository):
 
     @override
     async def change_status(
-        self, reference: SessionReference, decide: Callable[[StatusRecord], StatusChange]
+        self,
+        reference: SessionReference,
+        decide: Callable[[StatusRecord], StatusChange],
+        *,
+        holder: UUID | None = None,
     ) -> Snapshot:
         key = _reference_argument(reference)
         if key is None:
@@ -112,21 +121,44 @@ class PostgresSessionRepository(SessionRepository):
             locked = await transaction.fetch_row(statements.LOCK_STATUS[type(reference)], key)
             if locked is None:
                 raise _no_session()
+            if holder is not None:
+                await _check_holds(transaction, locked["id"], holder)
             return await _change_status(transaction, locked, decide)
 
         return await self._database.transaction("change_status", change)
 
     @override
-    async def put_qr(self, reference: SessionReference, code: str, lifetime_seconds: float) -> Snapshot:
-        row = await self._write("put_qr", statements.PUT_QR, reference, code, lifetime_seconds)
+    async def put_qr(
+        self,
+        reference: SessionReference,
+        code: str,
+        lifetime_seconds: float,
+        *,
+        issued_at: datetime | None = None,
+        holder: UUID | None = None,
+    ) -> Snapshot:
+        row = await self._write(
+            "put_qr", statements.PUT_QR, reference, code, lifetime_seconds, issued_at, holder=holder
+        )
         return snapshot(row, Entity.QR)
 
     @override
-    async def put_credential(self, reference: SessionReference, device_jid: str) -> Snapshot:
-        with _refusals():
-            row = await self._write("put_credential", statements.PUT_CREDENTIAL, reference, device_jid)
+    async def put_pairing_code(
+        self, reference: SessionReference, code: str, lifetime_seconds: float, *, holder: UUID | None = None
+    ) -> Snapshot:
+        row = await self._write(
+            "put_pairing_code", statements.PUT_PAIRING_CODE, reference, code, lifetime_seconds, holder=holder
+        )
+        return snapshot(row, Entity.QR)
+
+    @override
+    async def put_credential(
+        self, reference: SessionReference, device_jid: str, *, holder: UUID | None = None
+    ) -> Snapshot:
+        with refusals():
+            row = await self._write("put_credential", statements.PUT_CREDENTIAL, reference, device_jid, holder=holder)
         if row["taken"]:
-            raise _device_in_use()
+            raise device_in_use()
         if row["qr_version"] is None:
             return snapshot(row, Entity.CREDENTIAL)
         return snapshot(row, Entity.CREDENTIAL, Entity.QR)
@@ -137,15 +169,28 @@ class PostgresSessionRepository(SessionRepository):
         return snapshot(row, Entity.CREDENTIAL)
 
     @override
-    async def list_sessions(self, *, limit: int, cursor: UUID | None, status: SessionStatus | None) -> Page:
+    async def list_sessions(
+        self,
+        *,
+        limit: int,
+        cursor: UUID | None,
+        status: SessionStatus | None = None,
+        desired_status: SessionStatus | None = None,
+    ) -> Page:
+        wanted = dict(zip(statements.LIST_FILTERS, (cursor, status, desired_status), strict=True))
+        filters = {name: value for name, value in wanted.items() if value is not None}
         rows = await self._database.fetch(
             "list",
-            statements.LIST[cursor is not None, status is not None],
+            statements.LIST[tuple(filters)],
             limit + 1,  # One more tells whether there is a next page.
-            *(argument for argument in (cursor, status) if argument is not None),
+            *filters.values(),
         )
         sessions = [
-            ListedSession(session=session_record(row), status=status_record(row), device_jid=row["device_jid"])
+            ListedSession(
+                session=session_record(row),
+                status=status_record(row).at(row["read_at"]),
+                device_jid=row["device_jid"],
+            )
             for row in rows[:limit]
         ]
         return Page(sessions=sessions, next_cursor=sessions[-1].session.id if len(rows) > limit else None)
@@ -155,20 +200,47 @@ class PostgresSessionRepository(SessionRepository):
         rows = await self._database.fetch("recent", statements.RECENT, limit)
         return [snapshot(row, Entity.STATUS, Entity.QR, Entity.CREDENTIAL) for row in rows]
 
-    async def find_many(self, session_ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
-        """Return all four records of those of the sessions that there are. Raises Unavailable."""
-        rows = await self._database.fetch("find_many", statements.FIND_MANY, list(session_ids))
-        found = [snapshot(row, Entity.STATUS, Entity.QR, Entity.CREDENTIAL) for row in rows]
-        return {one.session.id: one for one in found}
+    @override
+    async def find_many(self, session_ids: Collection[UUID], entities: frozenset[Entity]) -> dict[UUID, Snapshot]:
+        children = entities - _ONLY_SESSION
+        rows = await self._database.fetch("find_many", statements.FIND_MANY[children], list(session_ids))
+        return {row["id"]: snapshot(row, *children) for row in rows}
 
     async def _write(
-        self, query: str, sql: dict[statements.ReferenceKind, str], reference: SessionReference, *arguments: object
+        self,
+        query: str,
+        sql: dict[statements.ReferenceKind, str],
+        reference: SessionReference,
+        *arguments: object,
+        holder: UUID | None = None,
     ) -> Row:
+        """Write by one statement; for a holder, in a transaction that looks under the session's lock who has it."""
         key = _reference_argument(reference)
-        row = None if key is None else await self._database.fetch_row(query, sql[type(reference)], key, *arguments)
+        kind = type(reference)
+
+        async def write(transaction: Transaction) -> Row | None:
+            assert holder is not None
+            locked = await transaction.fetch_row(statements.LOCK_SESSION[kind], key)
+            if locked is not None:
+                await _check_holds(transaction, locked["id"], holder)
+            return await transaction.fetch_row(sql[kind], key, *arguments)
+
+        row = None
+        if key is not None and holder is None:
+            row = await self._database.fetch_row(query, sql[kind], key, *arguments)
+        elif key is not None:
+            row = await self._database.transaction(query, write)
         if row is None:
             raise _no_session()
         return row
+
+
+async def _check_holds(transaction: Transaction, session_id: UUID, engine: UUID) -> None:
+    """A statement of its own, after the lock: it sees what the one whom it waited for has done."""
+    row = await transaction.fetch_row(statements.HOLDER, session_id)
+    if row is None or row["engine"] != engine:
+        message = "another engine has the session, or none is to have it"
+        raise SessionNotHeld(message)
 
 
 async def _change_status(
@@ -179,11 +251,20 @@ async def _change_status(
     records: dict[Entity, Record] = {Entity.SESSION: session, Entity.STATUS: status}
     if not changes_nothing(status, change):
         row = await transaction.fetch_row(
-            statements.UPDATE_STATUS, session.id, change.status, change.desired_status, change.reason
+            statements.UPDATE_STATUS,
+            session.id,
+            change.status,
+            change.desired_status,
+            change.reason,
+            change.valid_for_seconds,
+            change.keeps_promise,
         )
         records[Entity.STATUS] = status_record(_present(row))
-    if change.drops_qr:
-        dropped = await transaction.fetch_row(statements.DROP_QR, session.id)
+    if change.command is not None:
+        await transaction.fetch_row(statements.LEAVE_COMMAND, session.id, change.command.action, change.command.phone)
+    if change.drops_codes or change.drops_pairing_code:
+        sql = statements.DROP_CODES if change.drops_codes else statements.DROP_PAIRING_CODE
+        dropped = await transaction.fetch_row(sql, session.id)
         if dropped is not None:
             records[Entity.QR] = qr_record(dropped)
     return Snapshot(records=records, source=ReadSource.MISS)
@@ -202,31 +283,6 @@ def _reference_argument(reference: SessionReference) -> UUID | str | bytes | Non
 
 def _webhook_arguments(webhook: Webhook | None) -> tuple[str | None, list[str] | None]:
     return (None, None) if webhook is None else (webhook.url, list(webhook.events))
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Turn a broken constraint into the refusal that it means."""
-    try:
-        yield
-    except ConstraintViolated as violated:
-        raise _refusal(violated) from None
-
-
-def _refusal(violated: ConstraintViolated) -> Exception:
-    match violated.constraint:
-        case "sessions_name_unique":
-            return SessionNameTaken("another session has that name")
-        case "sessions_key_hash_unique":
-            return ApiKeyTaken("another session has that API key")
-        case "session_credential_device_unique":
-            return _device_in_use()
-        case _:
-            return violated
-
-
-def _device_in_use() -> DeviceAlreadyInUse:
-    return DeviceAlreadyInUse("another session is paired with that device")
 
 
 def _no_session() -> SessionNotFound:

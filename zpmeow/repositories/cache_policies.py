@@ -4,7 +4,7 @@
 | ---------- | ------------------------ | ------- | ----------------------------- |
 | session    | `zpmeow:{<id>}:session`  | 24 h    | 24 h more                     |
 | status     | `zpmeow:{<id>}:status`   | 5 min   | 24 h more                     |
-| qr         | `zpmeow:{<id>}:qr`       | 60 s, never past the code's own expiry | never |
+| qr         | `zpmeow:{<id>}:qr`       | 60 s, never past a code's own expiry | never |
 | credential | `zpmeow:{<id>}:credential` | 6 h   | never                         |
 | name       | `zpmeow:name:<name>`     | 48 h, a hint: only the id | verified against the session |
 | key        | `zpmeow:key:<sha256>`    | 24 h, a hint: only the id | verified against the session |
@@ -14,6 +14,7 @@ such session" for 1 s. The lifetimes are the defaults of the settings. The brace
 stand in one slot of a Redis Cluster.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from uuid import UUID
@@ -24,8 +25,8 @@ from zpmeow.domain.references import ByKeyHash, ByName
 from zpmeow.repositories import record_codec
 
 _STALE_SECONDS = 24 * 3600.0
-_NOTE_BYTES = 2_048  # Two encoded answers of usual size, with the session's record, for callers who see the same.
-_REMEMBERED_KEYS = 16_384  # About 5 MB; saves 4 µs a record where the same sessions are asked for again.
+_NOTE_BYTES = 6_144  # An encoded answer of usual size, and it for two callers as it is sent (ADR 0021).
+_REMEMBERED_KEYS = 16_384  # About 15 MB; saves 5 µs a record where the same sessions are asked for again.
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -37,6 +38,18 @@ class CacheLifetimes:
     qr_seconds: float
     credential_seconds: float
     stale_if_error: bool
+
+
+class SessionKeys:
+    """Where records of one session are cached. Shared by all who ask for them: never changed."""
+
+    __slots__ = ("besides_session", "entities", "keys")
+
+    def __init__(self, keys: Mapping[Entity, EntryKey]) -> None:
+        """Take the key of each entity."""
+        self.keys = keys
+        self.entities: Mapping[EntryKey, Entity] = {key: entity for entity, key in keys.items()}
+        self.besides_session = frozenset(key for entity, key in keys.items() if entity is not Entity.SESSION)
 
 
 class CachePolicies:
@@ -60,7 +73,7 @@ class CachePolicies:
             Entity.STATUS: EntryPolicy(
                 entity=Entity.STATUS,
                 kind=2,
-                schema=1,
+                schema=2,
                 fresh_seconds=lifetimes.status_seconds,
                 stale_seconds=stale_seconds,
                 encode=record_codec.encode_status,
@@ -70,7 +83,7 @@ class CachePolicies:
             Entity.QR: EntryPolicy(
                 entity=Entity.QR,
                 kind=3,
-                schema=1,
+                schema=2,
                 fresh_seconds=lifetimes.qr_seconds,
                 stale_seconds=0.0,
                 encode=record_codec.encode_qr,
@@ -89,6 +102,7 @@ class CachePolicies:
             ),
         }
         self._entry_key = lru_cache(maxsize=_REMEMBERED_KEYS)(self._make_entry_key)
+        self._session_keys = lru_cache(maxsize=_REMEMBERED_KEYS)(self._make_session_keys)
         # As long as the session that it leads to may be served: a stale one is asked for by name too.
         self._name_policy = HintPolicy(entity="name", lifetime_seconds=lifetimes.session_seconds + stale_seconds)
         self._key_policy = HintPolicy(entity="key", lifetime_seconds=lifetimes.session_seconds)
@@ -102,6 +116,10 @@ class CachePolicies:
         """Return where a record of the session is cached."""
         return self._entry_key(session_id, entity)
 
+    def session_keys(self, session_id: UUID, entities: frozenset[Entity]) -> SessionKeys:
+        """Return where these records of the session are cached."""
+        return self._session_keys(session_id, entities)
+
     def hint_key(self, reference: ByName | ByKeyHash) -> HintKey:
         """Return where the id of a named or keyed session is cached."""
         match reference:
@@ -113,6 +131,9 @@ class CachePolicies:
     def hint_key_of_digits(self, digits: str) -> HintKey:
         """Return where the id of a keyed session is cached, by the hash in hexadecimal digits."""
         return HintKey(f"zpmeow:key:{digits}", self._key_policy)
+
+    def _make_session_keys(self, session_id: UUID, entities: frozenset[Entity]) -> SessionKeys:
+        return SessionKeys({entity: self._entry_key(session_id, entity) for entity in entities})
 
     def _make_entry_key(self, session_id: UUID, entity: Entity) -> EntryKey:
         return EntryKey(f"zpmeow:{{{session_id}}}:{entity}", self._policies[entity])

@@ -9,8 +9,10 @@ A write goes on when its caller goes away, so that this process never answers le
 becomes of a write in which the truth broke off, and of all other changes, the change feed and the relay tell.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from typing_extensions import override
@@ -18,7 +20,7 @@ from typing_extensions import override
 from zpmeow.cache.policy import Answer, EntryKey, Loaded, Origin
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.api_key import same_secret
-from zpmeow.domain.ports import Clock, NewSession, Page, Removal, SessionChanges, SessionRepository
+from zpmeow.domain.ports import Clock, NewSession, Page, Removal, SessionChanges, SessionReader, SessionRepository
 from zpmeow.domain.records import (
     Entity,
     ReadSource,
@@ -34,6 +36,7 @@ from zpmeow.repositories.cache_policies import CachePolicies
 from zpmeow.repositories.inspector import Inspector
 from zpmeow.repositories.reference_loads import Hinted, ReferenceLoads
 from zpmeow.repositories.session_entries import SessionEntries
+from zpmeow.repositories.snapshot_recall import CachedSnapshotRecall
 from zpmeow.repositories.uninterrupted import Uninterrupted
 
 ALL_ENTITIES = frozenset(Entity)
@@ -56,14 +59,16 @@ class CachedSessionRepository(SessionRepository):
         self,
         *,
         truth: SessionRepository,
+        reader: SessionReader,
         cache: TieredCache,
         policies: CachePolicies,
         clock: Clock,
         inspector: Inspector,
         observer: Observer,
     ) -> None:
-        """Stand before `truth`; show the hits to `inspector`."""
+        """Stand before `truth`, and load from it by `reader`; show the hits to `inspector`."""
         self._truth = truth
+        self._reader = reader
         self._cache = cache
         self._policies = policies
         self._entries = SessionEntries(policies=policies, clock=clock)
@@ -71,7 +76,7 @@ class CachedSessionRepository(SessionRepository):
         self._observer = observer
         self._writes = Uninterrupted()
         self._loads = ReferenceLoads(
-            truth=truth, cache=cache, policies=policies, entries=self._entries, observer=observer
+            truth=reader, cache=cache, policies=policies, entries=self._entries, observer=observer
         )
 
     @override
@@ -106,7 +111,7 @@ class CachedSessionRepository(SessionRepository):
         async def write() -> Removal:
             removal = await self._truth.delete(reference)
             await self._cache.remove(
-                list(self._entries.keys(removal.session.id, ALL_ENTITIES).values()), removal.version
+                list(self._policies.session_keys(removal.session.id, ALL_ENTITIES).entities), removal.version
             )
             return removal
 
@@ -114,25 +119,58 @@ class CachedSessionRepository(SessionRepository):
 
     @override
     async def change_status(
-        self, reference: SessionReference, decide: Callable[[StatusRecord], StatusChange]
+        self,
+        reference: SessionReference,
+        decide: Callable[[StatusRecord], StatusChange],
+        *,
+        holder: UUID | None = None,
     ) -> Snapshot:
-        return await self._write(lambda: self._truth.change_status(reference, decide))
+        return await self._write(lambda: self._truth.change_status(reference, decide, holder=holder))
 
     @override
-    async def put_qr(self, reference: SessionReference, code: str, lifetime_seconds: float) -> Snapshot:
-        return await self._write(lambda: self._truth.put_qr(reference, code, lifetime_seconds))
+    async def put_qr(
+        self,
+        reference: SessionReference,
+        code: str,
+        lifetime_seconds: float,
+        *,
+        issued_at: datetime | None = None,
+        holder: UUID | None = None,
+    ) -> Snapshot:
+        return await self._write(
+            lambda: self._truth.put_qr(reference, code, lifetime_seconds, issued_at=issued_at, holder=holder)
+        )
 
     @override
-    async def put_credential(self, reference: SessionReference, device_jid: str) -> Snapshot:
-        return await self._write(lambda: self._truth.put_credential(reference, device_jid))
+    async def put_pairing_code(
+        self, reference: SessionReference, code: str, lifetime_seconds: float, *, holder: UUID | None = None
+    ) -> Snapshot:
+        return await self._write(lambda: self._truth.put_pairing_code(reference, code, lifetime_seconds, holder=holder))
+
+    @override
+    async def put_credential(
+        self, reference: SessionReference, device_jid: str, *, holder: UUID | None = None
+    ) -> Snapshot:
+        return await self._write(lambda: self._truth.put_credential(reference, device_jid, holder=holder))
 
     @override
     async def remove_credential(self, reference: SessionReference) -> Snapshot:
         return await self._write(lambda: self._truth.remove_credential(reference))
 
     @override
-    async def list_sessions(self, *, limit: int, cursor: UUID | None, status: SessionStatus | None) -> Page:
-        return await self._truth.list_sessions(limit=limit, cursor=cursor, status=status)
+    async def list_sessions(
+        self,
+        *,
+        limit: int,
+        cursor: UUID | None,
+        status: SessionStatus | None = None,
+        desired_status: SessionStatus | None = None,
+    ) -> Page:
+        return await self._truth.list_sessions(limit=limit, cursor=cursor, status=status, desired_status=desired_status)
+
+    @override
+    async def find_many(self, session_ids: Collection[UUID], entities: frozenset[Entity]) -> dict[UUID, Snapshot]:
+        return await self._truth.find_many(session_ids, entities)
 
     @override
     async def recent(self, limit: int) -> Sequence[Snapshot]:
@@ -145,7 +183,7 @@ class CachedSessionRepository(SessionRepository):
         """
         found = await self._truth.find(reference, ALL_ENTITIES)
         if found is not None:
-            keys = self._entries.keys(found.session.id, ALL_ENTITIES)
+            keys = self._policies.session_keys(found.session.id, ALL_ENTITIES).keys
             await self._cache.retire({keys[entity]: record.version for entity, record in found.records.items()})
             return found
         session_id = await self._guess_id(reference)
@@ -172,26 +210,49 @@ class CachedSessionRepository(SessionRepository):
         await self._loads.close(grace_seconds=grace_seconds)
 
     async def _find_by_id(self, session_id: UUID, wanted: frozenset[Entity], *, may_be_stale: bool) -> Snapshot | None:
-        keys = self._entries.keys(session_id, wanted)
-        entities = {key: entity for entity, key in keys.items()}
+        both_ways = self._policies.session_keys(session_id, wanted)
+        keys, entities = both_ways.keys, both_ways.entities
 
         async def load(missing: Sequence[EntryKey]) -> Mapping[EntryKey, Loaded]:
-            found = await self._truth.find(ById(session_id), frozenset(entities[key] for key in missing))
+            found = await self._reader.find(ById(session_id), frozenset(entities[key] for key in missing))
             if found is None:
                 return {}
             return {key: self._entries.loaded(found.records[entities[key]]) for key in missing}
 
-        stale_allowed = entities.keys() if may_be_stale else entities.keys() - {keys[Entity.SESSION]}
+        stale_allowed = entities.keys() if may_be_stale else both_ways.besides_session
         answers = await self._cache.get_or_load(list(entities), load, may_be_stale=stale_allowed)
         if len(answers) < len(keys):
             return None
         for key, answer in answers.items():
             if answer.origin is Origin.LOCAL or answer.origin is Origin.TIER:
                 self._inspector.consider(session_id, entities[key], answer.version)
+        source = _worst(answers.values())
         return Snapshot(
             records={entity: answers[key].value for entity, key in keys.items()},
-            source=_worst(answers.values()),
+            source=source,
             notes=answers[keys[Entity.SESSION]].notes,
+            make_recall=partial(self._make_recall, session_id, entities, answers)
+            if source is ReadSource.LOCAL
+            else None,
+        )
+
+    def _make_recall(
+        self, session_id: UUID, entities: Mapping[EntryKey, Entity], answers: Mapping[EntryKey, Answer]
+    ) -> CachedSnapshotRecall | None:
+        (session,) = (answer.value for key, answer in answers.items() if entities[key] is Entity.SESSION)
+        references = (ByName(session.name), ByKeyHash(session.key_hash))
+        recall = self._cache.recall(
+            answers, {self._policies.hint_key(reference): session.version for reference in references}
+        )
+        if recall is None:
+            return None
+        return CachedSnapshotRecall(
+            recall=recall,
+            session_id=session_id,
+            entities=tuple(entities[key] for key in answers),
+            read=SessionRead(session.name, from_cache=True),
+            inspector=self._inspector,
+            observer=self._observer,
         )
 
     async def _find_by_hint(self, reference: Hinted, wanted: frozenset[Entity]) -> Snapshot | None:
@@ -237,7 +298,7 @@ class CachedSessionRepository(SessionRepository):
             self._leave_hint(reference, session)
 
     async def _removed(self, session_id: UUID) -> None:
-        await self._cache.remove(list(self._entries.keys(session_id, ALL_ENTITIES).values()), _NEVER_AGAIN)
+        await self._cache.remove(list(self._policies.session_keys(session_id, ALL_ENTITIES).entities), _NEVER_AGAIN)
 
     async def _guess_id(self, reference: SessionReference) -> UUID | None:
         """Return the id, or the one that a hint says, or None."""

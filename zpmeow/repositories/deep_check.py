@@ -9,7 +9,7 @@ not.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 from uuid import UUID
@@ -37,7 +37,8 @@ class KeyedTier(Protocol):
         ...
 
 
-FindMany = Callable[[Sequence[UUID]], Awaitable[dict[UUID, Snapshot]]]
+_ALL = frozenset(Entity)
+FindMany = Callable[[Collection[UUID], frozenset[Entity]], Awaitable[dict[UUID, Snapshot]]]
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ class DeepCheck:
             found = self._read(key, data, counts)
             if found is not None:
                 entries.append(found)
-        truth = await self._find_many(list({found.session_id for found in entries})) if entries else {}
+        truth = await self._find_many({found.session_id for found in entries}, _ALL) if entries else {}
         different = []
         for found in entries:
             text = _difference(found, truth.get(found.session_id))

@@ -65,13 +65,14 @@ def encode_status(record: StatusRecord) -> bytes:
             record.desired_status,
             record.reason,
             record.changed_at.isoformat(),
+            None if record.valid_until is None else record.valid_until.isoformat(),
         ]
     )
 
 
 def decode_status(data: bytes) -> StatusRecord:
     """Read what `encode_status` wrote. Raises ValueError or TypeError."""
-    session_id, version, status, desired_status, reason, changed_at = orjson.loads(data)
+    session_id, version, status, desired_status, reason, changed_at, valid_until = orjson.loads(data)
     return StatusRecord(
         session_id=_read_uuid(session_id),
         version=version,
@@ -79,29 +80,34 @@ def decode_status(data: bytes) -> StatusRecord:
         desired_status=SessionStatus(desired_status),
         reason=reason,
         changed_at=datetime.fromisoformat(changed_at),
+        valid_until=None if valid_until is None else datetime.fromisoformat(valid_until),
     )
 
 
 def encode_qr(record: QrRecord) -> bytes:
-    """Return the QR code's bytes."""
+    """Return the codes' bytes."""
     return orjson.dumps(
         [
             str(record.session_id),
             record.version,
             record.code,
             None if record.expires_at is None else record.expires_at.isoformat(),
+            record.pairing_code,
+            None if record.pairing_expires_at is None else record.pairing_expires_at.isoformat(),
         ]
     )
 
 
 def decode_qr(data: bytes) -> QrRecord:
     """Read what `encode_qr` wrote. Raises ValueError or TypeError."""
-    session_id, version, code, expires_at = orjson.loads(data)
+    session_id, version, code, expires_at, pairing_code, pairing_expires_at = orjson.loads(data)
     return QrRecord(
         session_id=_read_uuid(session_id),
         version=version,
         code=code,
         expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
+        pairing_code=pairing_code,
+        pairing_expires_at=None if pairing_expires_at is None else datetime.fromisoformat(pairing_expires_at),
     )
 
 

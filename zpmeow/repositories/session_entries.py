@@ -1,7 +1,6 @@
 """Between a session's records and its cached entries: which key holds which record, and until when."""
 
-from collections.abc import Callable
-from uuid import UUID
+from collections.abc import Callable, Mapping
 
 from zpmeow.cache.policy import EntryKey, Loaded
 from zpmeow.domain.ports import Clock
@@ -21,25 +20,25 @@ class SessionEntries:
         """Return the database's time, milliseconds since 1970."""
         return int(self._clock.now().timestamp() * 1000)
 
-    def keys(self, session_id: UUID, entities: frozenset[Entity]) -> dict[Entity, EntryKey]:
-        """Return where these records of the session are cached."""
-        return {entity: self._policies.entry_key(session_id, entity) for entity in entities}
-
     def values(self, snapshot: Snapshot) -> dict[EntryKey, Loaded]:
         """Return the snapshot's records as the cache takes them."""
-        keys = self.keys(snapshot.session.id, frozenset(snapshot.records))
+        keys = self._keys(snapshot)
         return {keys[entity]: self.loaded(record) for entity, record in snapshot.records.items()}
 
     def loaded(self, record: Record) -> Loaded:
-        """Bound a QR code's entry by the code's own expiry; one that has expired already needs no bound."""
+        """Bound the codes' entry by their own expiry; what has expired already needs no bound."""
         expires_at_ms = None
-        if isinstance(record, QrRecord) and record.expires_at is not None:
-            expires_at_ms = int(record.expires_at.timestamp() * 1000)
-            if expires_at_ms <= self.now_ms():
-                expires_at_ms = None
+        if isinstance(record, QrRecord):
+            now_ms = self.now_ms()
+            ends = [end for end in (record.expires_at, record.pairing_expires_at) if end is not None]
+            ends_ms = [int(end.timestamp() * 1000) for end in ends]
+            expires_at_ms = min((end_ms for end_ms in ends_ms if end_ms > now_ms), default=None)
         return Loaded(value=record, version=record.version, expires_at_ms=expires_at_ms)
 
     def outdated(self, snapshot: Snapshot, knows_newer: Callable[[EntryKey, int], bool]) -> bool:
         """Tell whether a newer version of one of the records is known."""
-        keys = self.keys(snapshot.session.id, frozenset(snapshot.records))
+        keys = self._keys(snapshot)
         return any(knows_newer(keys[entity], record.version) for entity, record in snapshot.records.items())
+
+    def _keys(self, snapshot: Snapshot) -> Mapping[Entity, EntryKey]:
+        return self._policies.session_keys(snapshot.session.id, frozenset(snapshot.records)).keys

@@ -17,6 +17,8 @@ from zpmeow.domain.ports import SessionReader
 from zpmeow.domain.records import Entity, SessionRecord, Snapshot
 from zpmeow.domain.references import ById, ByKeyHash, SessionReference, parse_reference, parse_uuid
 
+_OPENS_NOTHING = "the API key opens nothing"
+
 
 class Role(StrEnum):
     """Whose key was presented."""
@@ -53,6 +55,11 @@ class Admission:
         """The session that the path names; an error where the route names none."""
         assert self.reference is not None, "this route names no session"
         return self.reference
+
+    def check_still_opens(self, session: SessionRecord) -> None:
+        """Raise Unauthorized if the caller's key was the session's, and is not any more: for who has waited since."""
+        if self.snapshot is not None and not same_secret(self.snapshot.session.key_hash, session.key_hash):
+            raise Unauthorized(_OPENS_NOTHING)
 
 
 class AccessService:
@@ -121,13 +128,12 @@ class AccessService:
     async def _admit_session(
         self, presented: str, access: Access, session: str | None, entities: frozenset[Entity]
     ) -> Admission:
-        wrong = "the API key opens nothing"
         if not is_plausible_api_key(presented):
-            raise Unauthorized(wrong)
+            raise Unauthorized(_OPENS_NOTHING)
         likely_id = None if session is None else parse_uuid(session)
         snapshot = await self._reader.find(ByKeyHash(hash_api_key(presented), likely_id), entities)
         if snapshot is None:
-            raise Unauthorized(wrong)
+            raise Unauthorized(_OPENS_NOTHING)
         if Role.SESSION not in access.value:
             message = "the session key does not open this"
             raise Forbidden(message)

@@ -11,6 +11,8 @@ from zpmeow.events import (
     CacheModeChanged,
     CacheOperated,
     CircuitChanged,
+    CommandDelivered,
+    CommandEnded,
     ConsistencyChecked,
     CorruptEntryFound,
     DatabaseReachabilityChanged,
@@ -22,6 +24,7 @@ from zpmeow.events import (
     LeadChanged,
     LoadCoalesced,
     LoadFinished,
+    PromisesEnded,
     QueryFinished,
     RequestCrashed,
     RequestFinished,
@@ -37,6 +40,8 @@ _MAX_REMEMBERED_KEYS: Final = 10_000  # Some 2 MB; a key that is found corrupt a
 class LogObserver:
     """Writes the lines. Costs next to nothing for events that have no line."""
 
+    ignores = frozenset({CacheLookedUp, CacheOperated, RequestStarted, QueryFinished, LoadFinished, LoadCoalesced})
+
     def __init__(self, *, logs: Logs, tells_requests: bool = True) -> None:
         """Write to these logs; `tells_requests`: each HTTP request is a line."""
         self._tells_reads = logs.tells_debug
@@ -45,6 +50,7 @@ class LogObserver:
         self._cache = logs.logger("cache")
         self._breaker = logs.logger("cache-breaker")
         self._coherence = logs.logger("coherence")
+        self._engines = logs.logger("engines")
         self._database = logs.logger("database")
         self._http = logs.logger("http")
         self._background = logs.logger("background")
@@ -54,14 +60,18 @@ class LogObserver:
         """Write the event's line, if it has one; the frequent kinds come first."""
         match event:
             case CacheLookedUp() | CacheOperated() | RequestStarted():
-                pass
+                pass  # As in `ignores`.
             case SessionRead():
                 if self._tells_reads:
                     self._tell_read(event)
             case RequestFinished():
                 if self._tells_requests:
                     self._tell_request(event)
-            case QueryFinished() | LoadFinished() | LoadCoalesced() | InvalidationSent():
+            case QueryFinished() | LoadFinished() | LoadCoalesced():
+                pass  # As in `ignores`.
+            case InvalidationSent():
+                pass
+            case CommandDelivered() | CommandEnded():
                 pass
             case CorruptEntryFound():
                 self._tell_corrupt_entry(event)
@@ -75,6 +85,10 @@ class LogObserver:
                 self._cache.warning(
                     "Redis' maxmemory-policy is %s, which may evict what keeps old values out; set volatile-ttl",
                     event.policy,
+                )
+            case PromisesEnded():
+                self._engines.warning(
+                    "engine_silent: the promises of %d sessions ended without a new report", event.count
                 )
             case DatabaseReachabilityChanged():
                 self._tell_database(event)

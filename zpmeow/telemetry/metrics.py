@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from zpmeow import __version__
+from zpmeow.domain.commands import CommandAction
 from zpmeow.domain.records import Entity
 from zpmeow.events import (
     BackgroundTaskCrashed,
@@ -27,6 +28,8 @@ from zpmeow.events import (
     CacheModeChanged,
     CacheOperated,
     CircuitChanged,
+    CommandDelivered,
+    CommandEnded,
     ConsistencyChecked,
     CorruptEntryFound,
     DatabaseReachabilityChanged,
@@ -40,6 +43,7 @@ from zpmeow.events import (
     LoadFinished,
     LoadOutcome,
     LookupOutcome,
+    PromisesEnded,
     QueryFinished,
     RequestCrashed,
     RequestFinished,
@@ -62,13 +66,15 @@ _OPERATIONS: Final = ("get", "put", "delete", "ping", "info", "apply")
 _SOURCES: Final = ("write", "relay", "feed", "operator")
 _SENT: Final = ("applied", "superseded", "refused", "failed")
 _CHECKED: Final = ("match", "stale", "missing")
+_COMMAND_OUTCOMES: Final = ("delivered", "redelivered", "done", "failed", "withdrawn")
 _CIRCUIT_STATES: Final = ("closed", "open", "half_open")
 _MODES: Final = ("normal", "bypass")
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _QUERIES: Final = (
     *("find", "find_many", "list", "recent", "create", "update", "delete", "change_status"),
-    *("put_qr", "put_credential", "remove_credential"),
+    *("put_qr", "put_pairing_code", "put_credential", "remove_credential"),
     *("control_read", "control_set_mode", "control_restore", "prune_changes", "ping", "schema_check"),
+    *("record_silence", "take_commands", "end_command", "release_commands", "prune_commands"),
 )
 _BOUND_TEXTS: Final = {bound: str(bound) for bound in BOUNDS_SECONDS} | {math.inf: "+Inf"}
 _HTTP_STATUSES: Final = frozenset(str(status.value) for status in HTTPStatus)
@@ -91,6 +97,7 @@ class Metrics(Collector):
         self._requests_in_flight = 0
         self._make_cache_metrics()
         self._make_load_metrics()
+        self._make_engine_metrics()
         self._make_database_metrics()
         self._make_http_metrics()
         registry.register(self)
@@ -152,10 +159,25 @@ class Metrics(Collector):
             [()],
         )
 
+    def _make_engine_metrics(self) -> None:
+        self._silences = self._counter(
+            "zpmeow_engine_silences_total",
+            "Promises that ended without a new report. Rising: engines died, or do not reach the service.",
+            (),
+            [()],
+        )
+        self._commands = self._counter(
+            "zpmeow_engine_commands_total",
+            "Commands that engines got, and their words on them. Rising redelivered: engines die, or take over 30 s.",
+            ("action", "outcome"),
+            product((action.value for action in CommandAction), _COMMAND_OUTCOMES),
+        )
+
     def _make_database_metrics(self) -> None:
         self._queries = self._histogram(
             "zpmeow_db_query_duration_seconds",
-            "Time of one query, waiting for a connection included. High with callers waiting: raise DB_POOL_SIZE.",
+            "Time of a query (for one read or several), waiting for a connection included. High with callers waiting:"
+            " raise DB_POOL_SIZE.",
             ("query",),
             product(_QUERIES),
         )
@@ -218,6 +240,12 @@ class Metrics(Collector):
                 self._epochs[()] += 1
             case CircuitChanged():
                 self._transitions[event.previous, event.current] += 1
+            case CommandDelivered():
+                self._commands[event.action, "redelivered" if event.again else "delivered"] += 1
+            case CommandEnded():
+                self._commands[event.action, event.outcome] += 1
+            case PromisesEnded():
+                self._silences[()] += event.count
             case RequestCrashed():
                 self._crashes["request",] += 1
             case BackgroundTaskCrashed():

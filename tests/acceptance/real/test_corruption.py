@@ -28,6 +28,9 @@ CORRUPTIONS = 10_000
 HINT_CORRUPTIONS = 1_000
 READERS = 16
 ENTITIES = {"session": 1, "status": 2, "qr": 3, "credential": 4}
+SCHEMAS = {1: 1, 2: 2, 3: 2, 4: 1}
+"""The number of the encoding, by kind."""
+
 ROUTES = {
     "info": ("session", "status", "credential"),
     "status": ("status",),
@@ -130,7 +133,7 @@ class Vandal:
                 other_entity = chance.choice([one for one in ENTITIES if one != entity])
                 return self._read(entry_key(session, other_entity)) or b"nothing to swap with"
             case "other schema":
-                return other_schema(found, entry_key(session, entity), ENTITIES[entity], chance.randrange(2, 60_000))
+                return other_schema(found, entry_key(session, entity), ENTITIES[entity], chance.randrange(10, 60_000))
             case "huge":
                 return found + bytes(MAX_ENVELOPE_BYTES * chance.choice((1, 8)))
             case _:
@@ -144,7 +147,7 @@ def entry_key(session: Session, entity: str) -> str:
 
 def other_schema(found: bytes, key: str, kind: int, schema: int) -> bytes:
     """Write the entry as another release might: sound in all but the number of its encoding."""
-    envelope = decode(found, key=key, kind=kind, schema=1)
+    envelope = decode(found, key=key, kind=kind, schema=SCHEMAS[kind])
     assert isinstance(envelope, Envelope)
     return Envelope(
         kind=kind,
@@ -184,7 +187,7 @@ async def all_sound(store: redis_client.Redis, truths: list[Truth], caller: Call
     async def are_sound() -> bool:
         found = raw.mget(list(entries))
         return all(
-            data is not None and isinstance(decode(data, key=key, kind=kind, schema=1), Envelope)
+            data is not None and isinstance(decode(data, key=key, kind=kind, schema=SCHEMAS[kind]), Envelope)
             for data, (key, kind) in zip(found, entries.items(), strict=True)
         )
 

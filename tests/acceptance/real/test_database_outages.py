@@ -27,6 +27,7 @@ from tests.servers.service import Service
 
 RATE = 200
 RETURN_SECONDS = 10.0
+CONNECTIONS = 3
 """Bounds the wait for the recovery; how long it took is noted. The promise is 2 s on a machine that is not busy."""
 
 Note = Callable[[str, object], None]
@@ -244,7 +245,7 @@ async def test_callers_are_refused_in_time_and_health_answers_when_all_connectio
 ) -> None:
     """Slow queries hold the pool: who waits gets OVERLOADED, health still answers, and it passes with the queries."""
     service = new_service(
-        DATABASE_URL=database_url, REDIS_URL=redis_server.url, DB_TIMEOUT="1s", DB_POOL_SIZE="3"
+        DATABASE_URL=database_url, REDIS_URL=redis_server.url, DB_TIMEOUT="1s", DB_POOL_SIZE=str(CONNECTIONS)
     ).start()
     caller = new_caller(service)
     sessions = await caller.create_many(30)
@@ -253,7 +254,10 @@ async def test_callers_are_refused_in_time_and_health_answers_when_all_connectio
     try:
         async with connection.transaction():
             await connection.execute("LOCK TABLE session_status IN ACCESS EXCLUSIVE MODE")
-            reading = [asyncio.create_task(caller.get(f"/sessions/{one.id}/info")) for one in sessions]
+            reading = []
+            for number, one in enumerate(sessions):
+                reading.append(asyncio.create_task(caller.get(f"/sessions/{one.id}/info")))
+                await asyncio.sleep(0.05 if number < CONNECTIONS else 0)  # The first have a connection each.
             await asyncio.sleep(0.3)
             health = await caller.get("/health")
             refused = await asyncio.gather(*reading)
@@ -265,7 +269,7 @@ async def test_callers_are_refused_in_time_and_health_answers_when_all_connectio
     note("health while all connections are held, ms", health.seconds * 1000)
     for reply in refused:
         check_is_refusal(reply, "OVERLOADED", "DATABASE_UNAVAILABLE")
-    assert sum(reply.error == "OVERLOADED" for reply in refused) >= len(refused) - 3
+    assert sum(reply.error == "OVERLOADED" for reply in refused) >= len(refused) - CONNECTIONS
     assert health.status == 200
     assert health.data["dependencies"]["database"] == "healthy"
     assert {reply.status for reply in after} == {200}

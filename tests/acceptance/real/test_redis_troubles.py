@@ -154,7 +154,7 @@ async def test_every_request_is_answered_while_redis_loads_its_data(
         redis.command("SET", f"filler:{number}", "x" * 200)
     assert redis.command("SAVE") == b"+OK"
     redis.kill()
-    redis._options = (*redis._options, "--key-load-delay", "2500")
+    redis.options = (*redis.options, "--key-load-delay", "2500")
     loading = asyncio.create_task(asyncio.to_thread(redis.start))
     service = new_service(DATABASE_URL=database_url, REDIS_URL=redis.url)
     await asyncio.to_thread(service.start)

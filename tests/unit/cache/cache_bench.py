@@ -13,6 +13,7 @@ from zpmeow.cache.floors import Floors
 from zpmeow.cache.local_tier import LocalTier
 from zpmeow.cache.policy import Answer, EntryKey, EntryPolicy, HintKey, HintPolicy, Loaded, Origin, TruthState
 from zpmeow.cache.position import POSITION_KEY, Position
+from zpmeow.cache.single_flight import wait_without_limit
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.events import CacheLookedUp, Event, LoadFinished, LookupOutcome, Tier
 
@@ -105,6 +106,7 @@ class Bench:
             now_ms=self.now_ms,
             truth_state=lambda: self.truth.state,
             unavailable=TruthAwayError,
+            wait=wait_without_limit,
             grace_seconds=GRACE_SECONDS,
             observer=self.events.append,
         )

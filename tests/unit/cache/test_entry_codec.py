@@ -84,7 +84,7 @@ def test_value_tells_its_times_and_is_nothing_when_they_are_over(
 def test_value_ends_at_its_own_expiry_when_that_comes_first(codec: EntryCodec, clock: FakeClock) -> None:
     """An expiry of the value itself is never outlived by its freshness."""
     loaded = Loaded(value="v", version=7, expires_at_ms=5000)
-    entry = value_of(codec, loaded, key=replace(KEY, policy=replace(POLICY, stale_seconds=0)))
+    entry = value_of(codec, loaded, key=EntryKey(KEY, replace(POLICY, stale_seconds=0)))
 
     clock.now_ms = 5000
 
@@ -162,7 +162,7 @@ def test_value_becomes_a_fence_when_it_is_too_large_for_an_entry(codec: EntryCod
 
 def test_payload_is_corrupt_when_it_does_not_decode(codec: EntryCodec) -> None:
     """A sound envelope around something else is of another schema."""
-    entry = value_of(codec, key=replace(KEY, policy=replace(POLICY, encode=lambda _value: b"not json")))
+    entry = value_of(codec, key=EntryKey(KEY, replace(POLICY, encode=lambda _value: b"not json")))
 
     assert codec.read(KEY, entry.envelope, epoch=EPOCH) is Corruption.SCHEMA
 
@@ -186,8 +186,8 @@ def test_entry_is_corrupt_when_it_is_of_another_key_kind_or_schema(codec: EntryC
     """An entry answers only where it belongs."""
     sound = value_of(codec).envelope
 
-    other_key = codec.read(replace(KEY, text="zpmeow:{2}:thing"), sound, epoch=EPOCH)
-    other_kind = codec.read(replace(KEY, policy=replace(POLICY, kind=8)), sound, epoch=EPOCH)
-    other_schema = codec.read(replace(KEY, policy=replace(POLICY, schema=2)), sound, epoch=EPOCH)
+    other_key = codec.read(EntryKey("zpmeow:{2}:thing", KEY.policy), sound, epoch=EPOCH)
+    other_kind = codec.read(EntryKey(KEY, replace(POLICY, kind=8)), sound, epoch=EPOCH)
+    other_schema = codec.read(EntryKey(KEY, replace(POLICY, schema=2)), sound, epoch=EPOCH)
 
     assert (other_key, other_kind, other_schema) == (Corruption.KEY, Corruption.SCHEMA, Corruption.SCHEMA)

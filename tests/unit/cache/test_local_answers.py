@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.cache.cache_bench import LOCAL_BYTES, LOCAL_TTL_SECONDS, OTHER_EPOCH, A, B, Bench, settle
 from zpmeow.cache.errors import CacheUnavailable
-from zpmeow.cache.policy import Answer, Loaded, Origin
+from zpmeow.cache.policy import Answer, EntryKey, Loaded, Origin
 from zpmeow.events import LookupOutcome, Tier
 
 
@@ -373,7 +373,7 @@ async def test_absence_is_not_kept_when_the_load_began_before_the_feed(bench: Be
 
 async def test_notes_stay_with_the_value_when_it_is_answered_again(bench: Bench) -> None:
     """What somebody made of a value is there for the next reader, and gone with the value."""
-    key = replace(A, policy=replace(A.policy, note_bytes=100))
+    key = EntryKey(A, replace(A.policy, note_bytes=100))
     bench.change(key, "old", 3)
     await bench.read(key)
     notes = (await bench.read(key))[key].notes

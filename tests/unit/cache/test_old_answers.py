@@ -21,7 +21,7 @@ from zpmeow.cache.coherence import Belief, Coherence
 from zpmeow.cache.policy import EntryKey, Loaded, TruthState
 from zpmeow.events import LookupOutcome, Tier
 
-SECRET = replace(A, policy=replace(A.policy, stale_seconds=0))
+SECRET = EntryKey(A, replace(A.policy, stale_seconds=0))
 
 
 async def test_nothing_past_its_expiry_is_answered_when_the_load_took_long() -> None:
@@ -45,7 +45,7 @@ async def test_nothing_is_answered_from_a_tier_that_was_behind_before_the_truth_
     bench = Bench()
     bench.truth.rows[SECRET] = Loaded(value="key", version=1)
     policy = replace(SECRET.policy, fresh_seconds=21_600)
-    key = replace(SECRET, policy=policy)
+    key = EntryKey(SECRET, policy)
     bench.truth.rows[key] = bench.truth.rows[SECRET]
     await bench.read(key)
     bench.pass_time(60, relay_lives=False)
@@ -60,7 +60,7 @@ async def test_nothing_is_answered_from_a_tier_that_was_behind_before_the_truth_
 async def test_floor_holds_as_long_as_the_truth_is_away() -> None:
     """The change was told here, did not reach Redis any more, and 30 s of the outage have passed."""
     bench = Bench()
-    key = replace(SECRET, policy=replace(SECRET.policy, fresh_seconds=21_600))
+    key = EntryKey(SECRET, replace(SECRET.policy, fresh_seconds=21_600))
     bench.truth.rows[key] = Loaded(value="key", version=1)
     await bench.read(key)
     bench.cache.changed(key.text, 9)

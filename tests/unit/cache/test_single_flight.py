@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from contextvars import ContextVar
 
 import pytest
 
@@ -73,6 +74,34 @@ async def test_caller_joins_what_is_under_way_when_keys_overlap(flights: SingleF
     assert await first == {"a": "A", "b": "B"}
     assert await second == {"b": "B", "c": "C"}
     assert truth.asked == [["a", "b"], ["c"]]
+
+
+async def test_caller_gives_up_when_his_own_time_is_over() -> None:
+    """The flight goes on for those who have more."""
+    seconds = ContextVar("seconds", default=60.0)
+    seen: list[float] = []
+
+    async def wait(flight: Awaitable[Mapping[str, str]]) -> Mapping[str, str]:
+        async with asyncio.timeout(seconds.get()):
+            return await flight
+
+    async def load(keys: Sequence[str]) -> Mapping[str, str]:
+        seen.append(seconds.get())
+        return await truth.load(keys)
+
+    flights: SingleFlight[str, str] = SingleFlight(on_coalesced=lambda _: None, wait=wait)
+    truth = Truth()
+    token = seconds.set(0.0)
+    with pytest.raises(TimeoutError):
+        await flights.load(["a"], load)
+    seconds.reset(token)
+    joined = asyncio.create_task(flights.load(["a"], load))
+    await _settle()
+    truth.release.set()
+
+    assert await joined == {"a": "A"}
+    assert truth.asked == [["a"]]
+    assert seen == [60.0]  # The flight is bound to nobody's time.
 
 
 async def test_load_goes_on_when_its_first_caller_is_cancelled(flights: SingleFlight[str, str]) -> None:

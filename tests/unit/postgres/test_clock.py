@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from zpmeow.domain.ports import ControlState
 from zpmeow.postgres.clock import DatabaseClock
 
@@ -93,3 +96,21 @@ def test_now_jumps_when_the_database_turns_out_to_be_ahead() -> None:
     clock.synchronise(sample(NOON + timedelta(seconds=5)), 0.0, 0.0)
 
     assert clock.now() == NOON + timedelta(seconds=5)
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 5), st.floats(-20, 20)), max_size=10))
+def test_milliseconds_are_those_of_now_whatever_the_samples_say(samples: list[tuple[float, float, float]]) -> None:
+    """Both tell the same time, before the first sample and after any, and neither goes back."""
+    times = Times()
+    clock = times.clock()
+    last = 0
+    for number, (pause, latency, drift) in enumerate([(0.0, 0.0, 0.0), *samples]):
+        first = clock.now().timestamp() * 1000
+        # Not each time: what is asked seldom must know what the other one has said.
+        second = clock.now_ms() if number % 3 == 2 else last
+        assert second >= last - 1
+        assert number % 3 != 2 or abs(first - second) <= 1
+        last = int(first)
+        asked_at = times.monotonic = times.monotonic + pause
+        times.monotonic += latency
+        clock.synchronise(sample(NOON + timedelta(seconds=asked_at + drift)), asked_at, times.monotonic)

@@ -15,6 +15,7 @@ from zpmeow.cache.floors import Floors
 from zpmeow.cache.local_tier import LocalTier
 from zpmeow.cache.pending_changes import PendingChanges
 from zpmeow.cache.policy import TruthState
+from zpmeow.cache.single_flight import wait_without_limit
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.changes import Change
 from zpmeow.domain.errors import Unavailable
@@ -61,6 +62,7 @@ class Bench:
             now_ms=self.now_ms,
             truth_state=lambda: TruthState.ANSWERS,
             unavailable=Unavailable,
+            wait=wait_without_limit,
             grace_seconds=5,
             observer=self.events.append,
         )

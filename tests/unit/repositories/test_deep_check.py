@@ -12,7 +12,7 @@ from tests.fakes.in_memory_session_repository import InMemorySessionRepository
 from zpmeow.cache.entry_codec import EntryCodec
 from zpmeow.cache.policy import Loaded
 from zpmeow.domain.ports import NewSession
-from zpmeow.domain.records import Entity, SessionStatus, Snapshot
+from zpmeow.domain.records import Entity, SessionStatus
 from zpmeow.domain.references import ById
 from zpmeow.domain.transitions import report
 from zpmeow.repositories.cache_policies import CachePolicies
@@ -52,11 +52,6 @@ class Bench:
         self.codec = EntryCodec(now_ms=lambda: NOW_MS, chance=lambda: 0.0)
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
 
-    async def find_many(self, session_ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
-        """Ask the database."""
-        found = {one: await self.truth.find(ById(one), ALL) for one in session_ids}
-        return {one: snapshot for one, snapshot in found.items() if snapshot is not None}
-
     async def sleep(self, _seconds: float) -> None:
         """Let happen what a test wants to happen before the second look."""
         if self.meanwhile is not None:
@@ -87,7 +82,7 @@ class Bench:
         """Compare."""
         check = DeepCheck(
             tier=self.keys,
-            find_many=self.find_many,
+            find_many=self.truth.find_many,
             policies=self.policies,
             codec=self.codec,
             epoch=EPOCH,

@@ -35,9 +35,16 @@ _STATUSES = st.builds(
     desired_status=st.sampled_from(SessionStatus),
     reason=st.none() | _TEXTS,
     changed_at=_TIMES,
+    valid_until=st.none() | _TIMES,
 )
 _QRS = st.builds(
-    QrRecord, session_id=st.uuids(), version=_VERSIONS, code=st.none() | _TEXTS, expires_at=st.none() | _TIMES
+    QrRecord,
+    session_id=st.uuids(),
+    version=_VERSIONS,
+    code=st.none() | _TEXTS,
+    expires_at=st.none() | _TIMES,
+    pairing_code=st.none() | _TEXTS,
+    pairing_expires_at=st.none() | _TIMES,
 )
 _CREDENTIALS = st.builds(
     CredentialRecord,
@@ -62,7 +69,7 @@ def test_status_survives(record: StatusRecord) -> None:
 
 @given(record=_QRS)
 def test_qr_survives(record: QrRecord) -> None:
-    """A QR code is read back as it was written."""
+    """The codes are read back as they were written."""
     assert codec.decode_qr(codec.encode_qr(record)) == record
 
 

@@ -8,6 +8,7 @@ from tests.fakes.in_memory_session_repository import InMemorySessionRepository
 from zpmeow.domain.errors import QrCodeNotFound
 from zpmeow.domain.references import ById
 from zpmeow.services.access import Admission, Role
+from zpmeow.services.arrivals import Arrivals
 from zpmeow.services.sessions import SessionService
 
 
@@ -27,7 +28,7 @@ class Hands:
 async def test_qr_code_is_served_until_it_expires(seconds: float, *, is_served: bool) -> None:
     """The database keeps a code that has expired; nobody is shown it."""
     clock = Hands()
-    sessions = SessionService(sessions=InMemorySessionRepository(now=clock.now), clock=clock)
+    sessions = SessionService(sessions=InMemorySessionRepository(now=clock.now), clock=clock, arrivals=Arrivals())
     made = await sessions.create(name="alpha", api_key=None, proxy_url=None, webhook=None)
     owner = Admission(role=Role.OPERATOR, reference=ById(made.snapshot.session.id))
     await sessions.put_qr(owner, "qr-1", 60)

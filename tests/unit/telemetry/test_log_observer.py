@@ -90,18 +90,23 @@ def test_session_read_costs_no_formatting_when_the_level_is_above_debug(tell: Te
     assert tell(SessionRead(Unspeakable("x"), from_cache=True)) == []
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        *(CacheLookedUp("session", Tier.REDIS, outcome) for outcome in LookupOutcome),
-        CacheOperated("redis", "get", 0.05),
-        LoadFinished("session", LoadOutcome.ERROR),
-        LoadCoalesced("session"),
-        InvalidationSent("write", "failed"),
-        QueryFinished("find", "timeout", 5.0),
-        RequestStarted(),
-    ],
-)
+WITHOUT_A_LINE: list[Event] = [
+    *(CacheLookedUp("session", Tier.REDIS, outcome) for outcome in LookupOutcome),
+    CacheOperated("redis", "get", 0.05),
+    LoadFinished("session", LoadOutcome.ERROR),
+    LoadCoalesced("session"),
+    InvalidationSent("write", "failed"),
+    QueryFinished("find", "timeout", 5.0),
+    RequestStarted(),
+]
+
+
+def test_event_has_no_line_when_it_is_ignored() -> None:
+    """What the observer is not even called for is held against the lines below."""
+    assert LogObserver.ignores <= {type(event) for event in WITHOUT_A_LINE}
+
+
+@pytest.mark.parametrize("event", WITHOUT_A_LINE)
 def test_event_has_no_line_even_at_debug(tell: Tell, event: Event) -> None:
     """Failed cache calls and queries are numbers, never lines."""
     assert tell(event, level="debug") == []

@@ -1,4 +1,4 @@
--- All asked-for records of a session, from one moment.
+-- All asked-for records of a session, or of several, from one moment.
 SELECT {columns}
 FROM {tables}
 WHERE {reference}

@@ -1,7 +1,7 @@
 -- What the rows held is read by the part that locks them: it waits and then sees their newest state, whereas the other
 -- parts see the moment at which the statement began.
 WITH target AS MATERIALIZED (
-    SELECT s.*, q.code IS NOT NULL AS had_code, c.version AS kept_version, c.device_jid AS kept_jid,
+    SELECT s.*, q.code IS NOT NULL OR q.pairing_code IS NOT NULL AS had_code, c.version AS kept_version, c.device_jid AS kept_jid,
            c.paired_at AS kept_paired_at
     FROM sessions s
     JOIN session_qr q ON q.session_id = s.id
@@ -16,7 +16,7 @@ WITH target AS MATERIALIZED (
     WHERE NOT EXISTS (SELECT FROM session_credential o WHERE o.device_jid = $2 AND o.session_id <> target.id)
 ), dropped AS (
     UPDATE session_qr
-    SET code = NULL, expires_at = NULL
+    SET code = NULL, expires_at = NULL, pairing_code = NULL, pairing_expires_at = NULL
     FROM allowed
     WHERE session_id = allowed_id AND had_code
     RETURNING session_qr.*

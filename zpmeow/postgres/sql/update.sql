@@ -7,6 +7,11 @@ WITH target AS MATERIALIZED (
     JOIN session_credential c ON c.session_id = s.id
     WHERE {reference}
     FOR NO KEY UPDATE OF s, t, q, c
+), allowed AS MATERIALIZED (
+    -- As in create.sql: two sessions that swap their names would wait for each other.
+    SELECT target_id AS allowed_id
+    FROM target
+    WHERE NOT EXISTS (SELECT FROM sessions o WHERE o.name = $2 AND o.id <> target_id)
 ), changed AS (
     UPDATE sessions
     SET name = coalesce($2, name),
@@ -16,9 +21,10 @@ WITH target AS MATERIALIZED (
         webhook_url = CASE WHEN $7::boolean THEN $8 ELSE webhook_url END,
         webhook_events = CASE WHEN $7::boolean THEN $9 ELSE webhook_events END,
         updated_at = clock_timestamp()
-    FROM target
-    WHERE id = target_id
+    FROM allowed
+    WHERE id = allowed_id
     RETURNING sessions.*
 )
-SELECT {session}, target.*
-FROM changed s, target
+SELECT s.id IS NULL AS name_taken, {session}, target.*
+FROM target
+LEFT JOIN changed s ON true

@@ -1,0 +1,43 @@
+"""Runs the benchmarks: `python -m benchmarks [part …]`; all of them write RESULTS.md."""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from benchmarks.harness.page import Section, markdown
+from benchmarks.harness.wrk import LoadFailedError, find_wrk
+from tests.servers.machine import describe
+
+PARTS = ("throughput", "hung", "trace", "scale", "layers", "faults")
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+def main() -> int:
+    """Run the parts that the command line names, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="only these")
+    chosen = parser.parse_args().parts or PARTS
+    try:
+        find_wrk()
+        sections = [_measure(part) for part in chosen]
+    except LoadFailedError as error:
+        sys.stderr.write(f"benchmarks: {error}\n")
+        return 1
+    page = markdown(sections, described=describe("make bench"))
+    sys.stdout.write(page)
+    if set(chosen) == set(PARTS):
+        RESULTS.write_text(page, encoding="utf-8")
+    return 0
+
+
+def _measure(part: str) -> Section:
+    def tell(what: str) -> None:
+        sys.stderr.write(f"{part}: {what}\n")
+
+    section: Section = importlib.import_module(f"benchmarks.parts.{part}").measure(tell)
+    return section
+
+
+if __name__ == "__main__":
+    sys.exit(main())

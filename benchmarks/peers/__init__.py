@@ -1,0 +1,1 @@
+"""What zpmeow is compared with: small services that answer the same question, each as its library's pages show it."""

@@ -1,0 +1,1 @@
+"""What runs a scenario: the load, the measurements, the limits, the table."""

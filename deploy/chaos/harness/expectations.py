@@ -1,0 +1,59 @@
+"""What a scenario expects of the phase of its fault: the trace that it must leave, and what must not follow from it.
+
+A fault that leaves no trace may never have happened, and a run that proves nothing must not pass.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from deploy.chaos.harness.measurement import Measurement
+
+Expectation: TypeAlias = Callable[[Measurement], Iterator[str]]
+"""Takes the phase of the fault; yields what is not as expected."""
+
+
+def breaker_opens(during: Measurement) -> Iterator[str]:
+    """Some breaker opens."""
+    if not during.transitions:
+        yield "no breaker opened: was there a fault?"
+
+
+def breaker_stays_closed(during: Measurement) -> Iterator[str]:
+    """No breaker opens. One that closes was opened by something before the fault."""
+    if during.counts["openings"]:
+        yield f"breakers opened {during.counts['openings']:g} times"
+
+
+def counted(name: str, least: float = 1) -> Expectation:
+    """At least so much of this is counted."""
+
+    def check(during: Measurement) -> Iterator[str]:
+        if during.counts.get(name, 0) < least:
+            yield f"{during.counts.get(name, 0):g} {name} counted, {least:g} are the least: was there a fault?"
+
+    return check
+
+
+def database_is_missed(during: Measurement) -> Iterator[str]:
+    """Something is refused, or answered with what is marked as stale, for want of the database."""
+    requests = during.requests
+    if not requests.reads_explained + requests.writes_explained + requests.stale:
+        yield "nobody missed the database: was there a fault?"
+
+
+def reads_answered(least_ratio: float) -> Expectation:
+    """At least this share of the reads is answered, whatever is away."""
+
+    def check(during: Measurement) -> Iterator[str]:
+        requests = during.requests
+        failed = requests.reads_explained + requests.reads_unexplained
+        ratio = 1 - failed / requests.reads
+        if ratio < least_ratio:
+            yield f"only {ratio:.0%} of the reads were answered, {least_ratio:.0%} are the least"
+
+    return check
+
+
+def seen_by_the_fault(_during: Measurement) -> Iterator[str]:
+    """The fault itself makes sure that it was there, and raises if not."""
+    yield from ()

@@ -1,0 +1,268 @@
+"""Runs a scenario: steady state, the database alone for comparison, steady state, fault, recovery, steady state, quiet.
+
+    warm-up ── bypass ── before ── fault ── recovery ── after ── quiet ── audit
+               what the            injected  every process        nobody writes: Redis and all answers
+               database takes      and       uses Redis           are compared with the database
+               alone               healed    again
+
+The load goes on from the warm-up to the end of `after`.
+"""
+
+import asyncio
+import math
+import random
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.chaos.harness.load import Load
+from deploy.chaos.harness.measurement import Gauges, Measurement, count
+from deploy.chaos.harness.scenario import Scenario
+from tests.coherence.attempt import WriteCounts
+from tests.coherence.audit import Audit, audit_redis
+from tests.coherence.caretakers import end_doubts, look_into_unknown_writes
+from tests.coherence.changes import OPERATOR_KEY
+from tests.coherence.final_reads import read_everything
+from tests.coherence.http_client import HttpClient, Request
+from tests.coherence.judge import Finding, Judge, Reading, Tally
+from tests.coherence.ledger import Ledger
+from tests.coherence.reading import Court, ReadCounts
+from tests.coherence.stall_watch import watch_checker, watch_database, watch_service
+from tests.coherence.timeline import Timeline
+from tests.coherence.world import World, open_world
+from tests.coherence.writing import Pen
+from tests.servers.postgres_server import PostgresInstallation
+from tests.servers.processes import ServerFailedError
+from tests.servers.service import Service
+
+RATE = 240.0
+WRITES_RATIO = 0.1
+_SLOTS, _MORTAL, _HOT = 60, 8, 5
+_WARM_UP_SECONDS = 3.0
+_BYPASS_SECONDS = 4.0
+_STEADY_SECONDS = 6.0
+_RECOVERY_SECONDS = 30.0  # Longer than any limit: how long it took is told, too, when it was too long.
+_RECOVERY_POLL_SECONDS = 0.05
+_LAST_ANSWERS_SECONDS = 0.5
+_QUIET_SECONDS = 6.0  # One more than the local TTL, after which nothing old may be anywhere.
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Outcome:
+    """What a run has measured.
+
+    Attributes:
+        bypass: what the database alone takes.
+        recovery: from the healing to some seconds after Redis was in use again.
+        recovery_seconds: from the healing on, until every process used Redis again; infinite: too long to wait for.
+        descriptors_before, descriptors_after: open file descriptors by process, without clients, before and after all.
+    """
+
+    name: str
+    scenario: Scenario
+    bypass: Measurement
+    before: Measurement
+    during: Measurement
+    recovery: Measurement
+    after: Measurement
+    recovery_seconds: float
+    descriptors_before: dict[str, int]
+    descriptors_after: dict[str, int]
+    audit: Audit
+    tally: Tally
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class _Phase:
+    """When it was, and what is known at once."""
+
+    began_at: float
+    ended_at: float
+    log_bytes: int
+    transitions: int
+    counts: Mapping[str, float]
+
+
+async def run(name: str, scenario: Scenario, *, installation: PostgresInstallation, seed: int) -> Outcome:
+    """Run it to its end. Everything is stopped then, and nothing is left on the disk."""
+    timeline = Timeline()
+    async with open_world(
+        installation=installation,
+        processes=2,
+        timeline=timeline,
+        settings=scenario.settings,
+        redis_options=scenario.redis_options,
+        has_postgres_proxy=scenario.has_postgres_proxy,
+    ) as world:
+        return await _Experiment(name, scenario, world, seed).run()
+
+
+class _Experiment:
+    def __init__(self, name: str, scenario: Scenario, world: World, seed: int) -> None:
+        self._name = name
+        self._scenario = scenario
+        self._world = world
+        self._court = Court(
+            ledger=Ledger(slots=_SLOTS, mortal=_MORTAL, hot=_HOT),
+            judge=Judge(timeline=world.timeline),
+            timeline=world.timeline,
+            counts=ReadCounts(),
+            clock=world.clock,
+        )
+        self._pen = Pen(court=self._court, counts=WriteCounts())
+        self._gauges = Gauges(world)
+        self._recovery_seconds = math.inf
+        self._ports = {name: service.port for name, service in world.services.items()}
+        self._load = Load(
+            world=world,
+            court=self._court,
+            pen=self._pen,
+            chance=random.Random(f"{name}, seed {seed}"),
+            rate=RATE,
+            writes_ratio=WRITES_RATIO,
+        )
+
+    async def run(self) -> Outcome:
+        """Run all phases; what is under way at the end of one is counted when it has ended."""
+        descriptors_before = self._gauges.descriptors()
+        await self._load.make_sessions()
+        async with self._traffic():
+            await asyncio.sleep(_WARM_UP_SECONDS)
+            await self._set_mode("bypass")
+            bypass = await self._phase(asyncio.sleep(_BYPASS_SECONDS))
+            await self._set_mode("normal")
+            if math.isinf(await self._until_all_use_redis()):
+                message = "Redis is not in use before the fault"
+                raise ServerFailedError(message)
+            await asyncio.sleep(_WARM_UP_SECONDS)
+            before = await self._phase(asyncio.sleep(_STEADY_SECONDS))
+            during = await self._phase(self._inject())
+            recovery = await self._phase(self._recover())
+            after = await self._phase(asyncio.sleep(_STEADY_SECONDS))
+            await asyncio.sleep(_LAST_ANSWERS_SECONDS)
+        await asyncio.sleep(_QUIET_SECONDS)
+        descriptors_after = self._gauges.descriptors()
+        return Outcome(
+            name=self._name,
+            scenario=self._scenario,
+            bypass=self._measured(bypass),
+            before=self._measured(before),
+            during=self._measured(during),
+            recovery=self._measured(recovery),
+            after=self._measured(after),
+            recovery_seconds=self._recovery_seconds,
+            descriptors_before=descriptors_before,
+            descriptors_after=descriptors_after,
+            audit=await self._audit(),
+            tally=self._court.judge.tally,
+        )
+
+    @asynccontextmanager
+    async def _traffic(self) -> AsyncIterator[None]:
+        """Keep the load, the caretakers of unknown writes, and those who look at the machine running."""
+        world = self._world
+        async with AsyncExitStack() as stack:
+            clients = [world.sql_client() for _ in range(2)]
+            for client in clients:
+                stack.callback(client.close)
+            tasks = [
+                asyncio.create_task(work)
+                for work in (
+                    self._load.run(),
+                    look_into_unknown_writes(clients[0], self._pen),
+                    end_doubts(clients[1], self._pen),
+                    watch_checker(world),
+                    watch_database(world),
+                    *(watch_service(world, name) for name in world.services),
+                    self._gauges.watch(),
+                )
+            ]
+            try:
+                yield
+                for task in tasks:
+                    if task.done():
+                        task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+
+    async def _phase(self, work: Coroutine[Any, Any, None]) -> _Phase:
+        """Do this, and look at the processes before and after."""
+        gauges, began_at = self._gauges, self._world.clock()
+        log_bytes, transitions, counts = gauges.log_bytes(), gauges.transitions(), await gauges.counts()
+        await work
+        counted = await gauges.counts()
+        return _Phase(
+            began_at=began_at,
+            ended_at=self._world.clock(),
+            log_bytes=gauges.log_bytes() - log_bytes,
+            transitions=max(now - transitions[name] for name, now in gauges.transitions().items()),
+            counts={name: max(0.0, now - counts.get(name, 0.0)) for name, now in counted.items()},
+        )
+
+    def _measured(self, phase: _Phase) -> Measurement:
+        begin, end = phase.began_at, phase.ended_at
+        return Measurement(
+            seconds=end - begin,
+            requests=count(self._load.between(begin, end), self._world.timeline),
+            memory_bytes=self._gauges.memory_bytes(begin, end),
+            log_bytes=phase.log_bytes,
+            transitions=phase.transitions,
+            counts=phase.counts,
+        )
+
+    async def _recover(self) -> None:
+        self._recovery_seconds = await self._until_all_use_redis()
+        await asyncio.sleep(_WARM_UP_SECONDS)
+
+    async def _inject(self) -> None:
+        async with asyncio.timeout(self._scenario.longest_seconds):
+            with self._world.fault(self._name):
+                await self._scenario.inject(self._world)
+
+    async def _set_mode(self, mode: str) -> None:
+        """Tell all processes; the database hands it on."""
+        client = HttpClient(next(iter(self._world.services.values())).port)
+        answer = await client.ask(Request(method="PUT", path="/cache/mode", key=OPERATOR_KEY, body={"mode": mode}))
+        client.close()
+        assert answer.status == 200, answer
+
+    async def _until_all_use_redis(self) -> float:
+        """Wait for it; return how long that took, infinite if too long."""
+        began_at = self._world.clock()
+        while self._world.clock() - began_at < _RECOVERY_SECONDS:
+            services = self._world.services.values()
+            if all([await asyncio.to_thread(_uses_redis, service) for service in services]):
+                return self._world.clock() - began_at
+            await asyncio.sleep(_RECOVERY_POLL_SECONDS)
+        return math.inf
+
+    async def _audit(self) -> Audit:
+        """Compare what Redis has, and what every process answers, with the database. Nobody writes meanwhile."""
+        client = self._world.sql_client()
+        try:
+            garbage = self._scenario.leaves_garbage
+            audit = await audit_redis(self._world.redis.port, client, expects_garbage=garbage)
+            now = self._world.clock()
+            for difference in audit.differences:
+                reading = Reading(process="none", began_at=now, ended_at=now, request="the audit")
+                self._court.judge.report(Finding.REDIS_DIFFERS, reading, difference)
+            await read_everything(self._court, client, self._ports)
+        finally:
+            client.close()
+        return audit
+
+
+def _uses_redis(service: Service) -> bool:
+    """Tell whether a process answers from Redis: its breaker is closed, and it trusts what is there."""
+    try:
+        metrics = service.metrics()
+    except OSError:
+        return False
+    return (
+        metrics.total("zpmeow_breaker_state", state="closed") == 1
+        and metrics.total("zpmeow_cache_trusted") == 1
+        and metrics.total("zpmeow_cache_mode", mode="normal") == 1
+    )

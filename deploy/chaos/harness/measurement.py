@@ -1,0 +1,170 @@
+"""What is measured in one phase of a run: of its requests, and of the processes that served them."""
+
+import asyncio
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.chaos.harness.load import Sample
+from tests.coherence.timeline import Timeline
+from tests.coherence.world import World
+from tests.servers.processes import tcp_sockets
+
+_GAUGE_SECONDS = 0.1
+_COUNTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "redis_hits": ("zpmeow_cache_lookups_total", {"tier": "redis", "outcome": "hit"}),
+    "timeouts": ("zpmeow_cache_lookups_total", {"tier": "redis", "outcome": "timeout"}),
+    "errors": ("zpmeow_cache_lookups_total", {"tier": "redis", "outcome": "error"}),
+    "corrupt": ("zpmeow_cache_lookups_total", {"tier": "redis", "outcome": "corrupt"}),
+    "bypassed": ("zpmeow_cache_lookups_total", {"tier": "redis", "outcome": "bypass"}),
+    "coalesced": ("zpmeow_loads_coalesced_total", {}),
+    "epochs": ("zpmeow_cache_epochs_total", {}),
+    "openings": ("zpmeow_breaker_transitions_total", {"from": "closed", "to": "open"}),
+}
+_TRANSITION = re.compile("Cache breaker is (?:open, was closed|closed)")
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Requests:
+    """Counts and latencies of some samples.
+
+    `explained`: failed while the database or a process was away. `unexplained`: failed without such a cause.
+    Latencies are those of the answers that are none of both, in seconds, NaN if there were none; the longest wait is
+    that of all requests, failed ones included.
+    """
+
+    due: int
+    sent: int
+    reads: int
+    reads_explained: int
+    reads_unexplained: int
+    writes_explained: int
+    writes_unexplained: int
+    stale: int
+    p50_seconds: float
+    p99_seconds: float
+    longest_seconds: float
+
+    @property
+    def unexplained(self) -> int:
+        """How many requests failed without a cause."""
+        return self.reads_unexplained + self.writes_unexplained
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Measurement:
+    """One phase.
+
+    Attributes:
+        seconds: how long it lasted.
+        memory_bytes: of each process, at its largest.
+        log_bytes: what all processes wrote.
+        transitions: how often the breaker opened or closed that did so most.
+        counts: what all processes counted: corrupt entries, timeouts, queries … Those of a process that ended are lost.
+    """
+
+    seconds: float
+    requests: Requests
+    memory_bytes: Mapping[str, int]
+    log_bytes: int
+    transitions: int
+    counts: Mapping[str, float]
+
+
+def count(samples: Sequence[Sample], timeline: Timeline) -> Requests:
+    """Count what became of the samples."""
+    sent = [sample for sample in samples if sample.is_sent]
+    waits = sorted(sample.seconds for sample in sent if not sample.has_failed)
+    failed = Counter(
+        (sample.is_read, timeline.may_refuse(sample.due_at, sample.ended_at)) for sample in sent if sample.has_failed
+    )
+    return Requests(
+        due=len(samples),
+        sent=len(sent),
+        reads=sum(sample.is_read for sample in sent),
+        reads_explained=failed[True, True],
+        reads_unexplained=failed[True, False],
+        writes_explained=failed[False, True],
+        writes_unexplained=failed[False, False],
+        stale=sum(sample.is_stale for sample in sent),
+        p50_seconds=quantile(waits, 0.5),
+        p99_seconds=quantile(waits, 0.99),
+        longest_seconds=max((sample.seconds for sample in sent), default=math.nan),
+    )
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the value that this share of the ordered values does not exceed; NaN if there are none."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
+
+
+class Gauges:
+    """Memory, file descriptors and logs of the service processes, looked at again and again."""
+
+    def __init__(self, world: World) -> None:
+        """Look at the processes of this world."""
+        self._world = world
+        self._memory: list[tuple[float, str, int]] = []
+
+    async def watch(self) -> None:
+        """Look, for ever."""
+        while True:
+            for name, pid in self._pids().items():
+                self._memory.append((self._world.clock(), name, _memory_bytes(pid)))
+            await asyncio.sleep(_GAUGE_SECONDS)
+
+    def memory_bytes(self, begin: float, end: float) -> dict[str, int]:
+        """Return what each process had at its largest between the two."""
+        found: dict[str, int] = {}
+        for at, name, size in self._memory:
+            if begin <= at <= end:
+                found[name] = max(size, found.get(name, 0))
+        return found
+
+    async def counts(self) -> dict[str, float]:
+        """Return what all processes that run have counted so far."""
+        found = dict.fromkeys(_COUNTS, 0.0)
+        for service in self._world.services.values():
+            try:
+                metrics = await asyncio.to_thread(service.metrics)
+            except OSError:
+                continue  # It is away.
+            for name, (metric, labels) in _COUNTS.items():
+                found[name] += metrics.total(metric, **labels)
+        return found
+
+    def descriptors(self) -> dict[str, int]:
+        """Return how many file descriptors each process has open now, those of its pools to the stores apart."""
+        world = self._world
+        stores = {world.postgres.port, world.redis.port, *(proxy.port for proxy in world.proxies.values())}
+        if world.postgres_proxy is not None:
+            stores.add(world.postgres_proxy.port)
+        found = {}
+        for name, pid in self._pids().items():
+            pooled = sum(remote in stores for _local, remote in tcp_sockets(pid))
+            found[name] = len(list(Path(f"/proc/{pid}/fd").iterdir())) - pooled
+        return found
+
+    def log_bytes(self) -> int:
+        """Return how much all processes have written so far."""
+        return sum(len(service.output) + len(service.errors) for service in self._world.services.values())
+
+    def transitions(self) -> dict[str, int]:
+        """Return how often the breaker of each process has opened or closed so far, by its log; probes are neither."""
+        services = self._world.services.items()
+        return {name: len(_TRANSITION.findall(service.output)) for name, service in services}
+
+    def _pids(self) -> dict[str, int]:
+        return {name: service.pid for name, service in self._world.services.items() if service.is_running}
+
+
+def _memory_bytes(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return int(lines.get("VmRSS", "0 kB").split()[0]) * 1024

@@ -1,0 +1,122 @@
+"""Holds what a run has measured against its limits.
+
+What depends on the speed of this machine is told apart: `make chaos` holds it to its limits, `make test` tells it only.
+"""
+
+import math
+from collections.abc import Iterator
+
+from deploy.chaos.harness.experiment import Outcome
+from deploy.chaos.harness.measurement import Measurement
+from tests.coherence.judge import OLD, Finding
+
+_SENT_RATIO = 0.95
+_CACHE_TIMEOUT_SECONDS = 0.05  # The service's default.
+
+
+def problems(outcome: Outcome) -> list[str]:
+    """Return what is wrong whatever the speed of the machine."""
+    return [*_failures(outcome), *_excesses(outcome), *_expectations(outcome)]
+
+
+def time_problems(outcome: Outcome) -> list[str]:
+    """Return what took too long."""
+    found = []
+    allowed, took = allowed_p99_seconds(outcome), outcome.during.requests.p99_seconds
+    if math.isnan(took):
+        found.append("nobody was answered during the fault")
+    elif took > allowed:
+        found.append(f"p99 of {took * 1000:.1f} ms during the fault, {allowed * 1000:.1f} ms are allowed")
+    limit = outcome.scenario.limits.closed_within_seconds
+    if outcome.recovery_seconds > limit:
+        found.append(f"Redis was used again after {outcome.recovery_seconds:.2f} s, {limit:g} s are allowed")
+    steady, afterwards = steady_p99_seconds(outcome), outcome.after.requests.p99_seconds
+    if afterwards > steady:
+        found.append(f"p99 of {afterwards * 1000:.1f} ms after the fault, {steady * 1000:.1f} ms are allowed")
+    late = outcome.tally.violations[Finding.LATE]
+    if late:
+        found.append(f"{late} answers {Finding.LATE}")
+    for name, phase in _phases(outcome):
+        requests = phase.requests
+        if requests.longest_seconds > outcome.scenario.limits.longest_seconds:
+            found.append(f"{name}: somebody waited for {requests.longest_seconds:.1f} s")
+        if requests.sent < _SENT_RATIO * requests.due:
+            found.append(f"{name}: only {requests.sent} of {requests.due} requests were sent: this proves nothing")
+    return found
+
+
+def memory_ratio(outcome: Outcome) -> float:
+    """Return by how much the process grew that grew most, to what it had in the steady state."""
+    before, later = outcome.before.memory_bytes, (outcome.during, outcome.recovery, outcome.after)
+    sizes = ((name, size) for phase in later for name, size in phase.memory_bytes.items())
+    return max(size / before[name] for name, size in sizes if name in before)
+
+
+def log_bytes_per_request(phase: Measurement) -> float:
+    """Return what all processes wrote to their logs for each request that was due."""
+    return phase.log_bytes / phase.requests.due
+
+
+def old_answers(outcome: Outcome) -> int:
+    """Return how many answers, or keys in Redis, were old or wrong."""
+    return sum(many for finding, many in outcome.tally.violations.items() if finding in OLD)
+
+
+def allowed_p99_seconds(outcome: Outcome) -> float:
+    """Return the limit that holds for the fault."""
+    limits = outcome.scenario.limits
+    return steady_p99_seconds(outcome) if limits.p99_seconds is None else limits.p99_seconds
+
+
+def steady_p99_seconds(outcome: Outcome) -> float:
+    """Return the limit that holds when nothing is wrong any more, and during a fault that sets none of its own."""
+    steady, bypass = outcome.before.requests.p99_seconds, outcome.bypass.requests.p99_seconds
+    return max(outcome.scenario.limits.p99_ratio * steady, _CACHE_TIMEOUT_SECONDS + bypass)
+
+
+def _failures(outcome: Outcome) -> Iterator[str]:
+    for name, phase in _phases(outcome):
+        if phase.requests.unexplained:
+            yield f"{name}: {phase.requests.unexplained} requests failed without a cause"
+    for finding, many in sorted(outcome.tally.violations.items()):
+        if finding is Finding.LATE or not many:
+            continue  # By 100 ms: what depends on the machine's speed is told apart.
+        kind = "old answers" if finding in OLD else "wrong answers"
+        firsts = [one.details for one in outcome.tally.first_violations if one.finding is finding]
+        yield f"{kind}: {many} times {finding}, the first: {firsts[:1]}"
+
+
+def _excesses(outcome: Outcome) -> Iterator[str]:
+    limits, before, during, after = outcome.scenario.limits, outcome.before, outcome.during, outcome.after
+    ratio = memory_ratio(outcome)
+    if ratio > limits.memory_ratio:
+        yield f"memory of {ratio:.2f} times the steady state's, {limits.memory_ratio:g} are allowed"
+    for name, phase in (("before", before), ("after", after)):
+        if not phase.counts.get("redis_hits"):
+            yield f"{name}: nothing was answered from Redis"
+    for name, base in outcome.descriptors_before.items():
+        many = outcome.descriptors_after.get(name, 0)
+        if many > base:
+            yield f"process {name} has {many} file descriptors open, it had {base} at the beginning"
+    log_bytes = log_bytes_per_request(during)
+    if log_bytes > limits.log_bytes_per_request:
+        yield f"{log_bytes:.0f} bytes of log a request, {limits.log_bytes_per_request:g} are allowed"
+    if limits.transitions_a_minute is not None:
+        allowed = max(1, math.floor(limits.transitions_a_minute * during.seconds / 60))
+        if during.transitions > allowed:
+            yield f"{during.transitions} transitions of one breaker, {allowed} are allowed"
+
+
+def _expectations(outcome: Outcome) -> Iterator[str]:
+    for expectation in outcome.scenario.expects:
+        yield from expectation(outcome.during)
+
+
+def _phases(outcome: Outcome) -> list[tuple[str, Measurement]]:
+    return [
+        ("bypass", outcome.bypass),
+        ("before", outcome.before),
+        ("during", outcome.during),
+        ("recovery", outcome.recovery),
+        ("after", outcome.after),
+    ]

@@ -1,0 +1,43 @@
+"""Clients send their headers a byte at a time and never come to an end."""
+
+import asyncio
+
+from deploy.chaos.harness.expectations import seen_by_the_fault
+from deploy.chaos.harness.hostile import connected, crowd
+from deploy.chaos.harness.scenario import Scenario
+from tests.coherence.world import World
+from tests.servers.processes import ServerFailedError
+
+_CLIENTS = 200
+_SECONDS = 15.0  # Longer than the service's patience with a head.
+_PAUSE_SECONDS = 0.5
+_PATIENCE_SECONDS = 12.0  # Ten, and what a busy machine needs.
+_HEAD = b"GET /sessions/list HTTP/1.1\r\nHost: slow.test\r\nX-Padding: " + b"x" * 1000
+
+
+async def _inject(world: World) -> None:
+    ended_after: list[float] = []
+
+    async def dribble(port: int) -> None:
+        began_at = world.clock()
+        async with connected(port) as (reader, writer):
+            for byte in _HEAD:
+                writer.write(bytes((byte,)))
+                await asyncio.sleep(_PAUSE_SECONDS)
+                if reader.at_eof() or writer.is_closing():
+                    break
+            ended_after.append(world.clock() - began_at)
+
+    await crowd(world, _CLIENTS, _SECONDS, dribble)
+    if len(ended_after) < _CLIENTS or max(ended_after) > _PATIENCE_SECONDS:
+        message = f"{len(ended_after)} of {_CLIENTS} were ended, the last after {max(ended_after, default=0):.1f} s"
+        raise ServerFailedError(message)
+
+
+SCENARIO = Scenario(
+    hypothesis="A head that does not end costs a connection for ten seconds and no other caller anything.",
+    fault=f"{_CLIENTS} clients send a byte of a header each {_PAUSE_SECONDS:g} s, for {_SECONDS:g} s",
+    aborts_when="the service accepts no connections",
+    inject=_inject,
+    expects=(seen_by_the_fault,),
+)

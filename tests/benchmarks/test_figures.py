@@ -1,0 +1,54 @@
+"""Figures: medians, ratios, what must be."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.harness.page import Section, at_least, at_most, markdown
+from benchmarks.harness.rounds import Rounds, Spread, spread
+from benchmarks.parts.layers import _layer_of
+
+
+def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    """What disturbs a whole round disturbs both subjects of it, and no ratio."""
+    figures: Iterator[float] = iter([10.0, 20.0, 100.0, 200.0, 30.0, 90.0])
+    rounds: Rounds[float] = Rounds(["one", "two"])
+    told: list[str] = []
+
+    rounds.run(3, lambda _name: next(figures), tell=told.append)
+
+    assert told[:2] == ["round 1 of 3: one", "round 1 of 3: two"]
+    assert rounds.spread("one", lambda figure: figure) == Spread(30.0, 10.0, 100.0)
+    assert rounds.ratio("two", "one", lambda figure: figure) == Spread(2.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize(("figure", "least", "most"), [(0.9, False, True), (1.0, True, True), (1.1, True, False)])
+def test_row_is_met_when_its_median_is_within_the_bound(figure: float, *, least: bool, most: bool) -> None:
+    """The bound itself is within."""
+    assert at_least("it", 1, spread([figure])).is_met is least
+    assert at_most("it", 1, spread([figure])).is_met is most
+
+
+def test_page_shows_what_is_missed() -> None:
+    """The rows of all parts stand at its top, the text of each below."""
+    rows = [at_least("speed", 2, spread([1.0, 1.5, 3.0])), at_most("wait", 2, spread([1.0]))]
+    page = markdown([Section(title="A part", rows=rows, lines=["text"])], described=["a machine"])
+
+    assert "| speed | ≥ 2 | 1.50 (1.00 to 3.00) | **missed** |\n| wait | ≤ 2 | 1.00 (1.00 to 1.00) | met |" in page
+    assert page.index("a machine") < page.index("| speed |") < page.index("## A part\n\ntext")
+
+
+@pytest.mark.parametrize(
+    ("stack", "layer"),
+    [
+        (("main (zpmeow/__main__.py", "get (zpmeow/cache/local_tier.py"), "cache"),
+        (("get (zpmeow/cache/redis_tier.py", "send (redis/asyncio/connection.py"), "Redis"),
+        (("answer (zpmeow/api/endpoint.py", "loads (json/decoder.py"), "request and services"),
+        (("resolve (aiohttp/web_urldispatcher.py",), "routing"),
+        (("start (aiohttp/web_protocol.py",), "HTTP and event loop"),
+        (("nothing (of/ours.py",), "other"),
+    ],
+)
+def test_sample_counts_for_the_innermost_function_of_a_layer(stack: tuple[str, ...], layer: str) -> None:
+    """A library's function that is of no layer counts for who called it."""
+    assert _layer_of(stack) == layer

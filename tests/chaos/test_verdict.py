@@ -1,0 +1,223 @@
+"""The verdict on a chaos run: each limit that is broken is told, and nothing else."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from deploy.chaos.harness.expectations import (
+    breaker_opens,
+    breaker_stays_closed,
+    counted,
+    database_is_missed,
+    reads_answered,
+)
+from deploy.chaos.harness.experiment import Outcome
+from deploy.chaos.harness.load import Sample
+from deploy.chaos.harness.measurement import Measurement, Requests, count, quantile
+from deploy.chaos.harness.results import markdown
+from deploy.chaos.harness.scenario import Limits, Scenario
+from deploy.chaos.harness.verdict import problems, time_problems
+from tests.coherence.audit import Audit
+from tests.coherence.judge import Finding, Tally, Violation
+from tests.coherence.timeline import ABSENCE_SETTLING_SECONDS, DATABASE, Timeline
+from tests.coherence.world import World
+
+MIB = 2**20
+
+
+async def nothing(_world: World) -> None:
+    """Inject nothing."""
+
+
+SCENARIO = Scenario(hypothesis="None.", fault="none", aborts_when="never", inject=nothing, expects=())
+REQUESTS = Requests(
+    due=1000,
+    sent=1000,
+    reads=900,
+    reads_explained=0,
+    reads_unexplained=0,
+    writes_explained=0,
+    writes_unexplained=0,
+    stale=0,
+    p50_seconds=0.001,
+    p99_seconds=0.005,
+    longest_seconds=0.02,
+)
+PHASE = Measurement(
+    seconds=10.0,
+    requests=REQUESTS,
+    memory_bytes={"A": 70 * MIB, "B": 50 * MIB},
+    log_bytes=500,
+    transitions=2,
+    counts={"redis_hits": 100.0, "openings": 0.0},
+)
+GOOD = Outcome(
+    name="made-up",
+    scenario=SCENARIO,
+    bypass=PHASE,
+    before=PHASE,
+    during=PHASE,
+    recovery=PHASE,
+    after=PHASE,
+    recovery_seconds=0.5,
+    descriptors_before={"A": 14, "B": 14},
+    descriptors_after={"A": 14, "B": 13},
+    audit=Audit(),
+    tally=Tally(),
+)
+
+
+def during(**changes: Any) -> Outcome:  # noqa: ANN401  (any field)
+    """Make an outcome whose fault phase differs from a good one's."""
+    return replace(GOOD, during=replace(PHASE, **changes))
+
+
+def during_requests(**changes: Any) -> Outcome:  # noqa: ANN401  (any field)
+    """Make an outcome whose requests during the fault differ from a good one's."""
+    return during(requests=replace(REQUESTS, **changes))
+
+
+def limited(outcome: Outcome, **limits: float) -> Outcome:
+    """Give an outcome's scenario these limits."""
+    return replace(outcome, scenario=replace(SCENARIO, limits=Limits(**limits)))
+
+
+def test_nothing_is_told_when_all_limits_are_kept() -> None:
+    """A good run has no problems."""
+    assert problems(GOOD) == []
+    assert time_problems(GOOD) == []
+
+
+def test_failures_are_no_problem_when_they_are_explained() -> None:
+    """What failed while the database was away has a cause."""
+    assert problems(during_requests(reads_explained=400, writes_explained=100)) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "problem"),
+    [
+        (during_requests(reads_unexplained=1), "during: 1 requests failed without a cause"),
+        (during_requests(writes_unexplained=2), "during: 2 requests failed without a cause"),
+        (replace(GOOD, after=replace(PHASE, requests=replace(REQUESTS, reads_unexplained=1))), "after: 1 requests"),
+        (replace(GOOD, recovery=replace(PHASE, requests=replace(REQUESTS, writes_unexplained=1))), "recovery: 1 req"),
+        (during(memory_bytes={"A": 85 * MIB, "B": 50 * MIB}), "memory of 1.21 times"),
+        (replace(GOOD, after=replace(PHASE, memory_bytes={"A": 70 * MIB, "B": 61 * MIB})), "memory of 1.22 times"),
+        (replace(GOOD, before=replace(PHASE, counts={"redis_hits": 0.0})), "before: nothing was answered from Redis"),
+        (replace(GOOD, after=replace(PHASE, counts={})), "after: nothing was answered from Redis"),
+        (during(log_bytes=101_000), "101 bytes of log a request"),
+        (replace(GOOD, descriptors_after={"A": 15, "B": 14}), "process A has 15 file descriptors open, it had 14"),
+        (limited(during(transitions=3), transitions_a_minute=2), "3 transitions of one breaker, 1 are allowed"),
+        (
+            replace(during(transitions=0), scenario=replace(SCENARIO, expects=(breaker_opens,))),
+            "no breaker opened",
+        ),
+        (
+            replace(during(counts={"openings": 1.0}), scenario=replace(SCENARIO, expects=(breaker_stays_closed,))),
+            "breakers opened 1 times",
+        ),
+        (
+            replace(GOOD, scenario=replace(SCENARIO, expects=(counted("corrupt"),))),
+            "0 corrupt counted, 1 are the least",
+        ),
+        (replace(GOOD, scenario=replace(SCENARIO, expects=(database_is_missed,))), "nobody missed the database"),
+        (
+            replace(during_requests(reads_explained=500), scenario=replace(SCENARIO, expects=(reads_answered(0.5),))),
+            "only 44% of the reads were answered, 50% are the least",
+        ),
+        (
+            replace(
+                GOOD,
+                tally=Tally(
+                    violations=Counter({Finding.TOO_OLD: 1}),
+                    first_violations=[Violation(finding=Finding.TOO_OLD, details="the status of x")],
+                ),
+            ),
+            "old answers: 1 times older than the local TTL, the first: ['the status of x']",
+        ),
+    ],
+)
+def test_problem_is_told_when_a_limit_is_broken(outcome: Outcome, problem: str) -> None:
+    """Each limit that does not depend on the machine's speed is told by itself."""
+    (found,) = problems(outcome)
+
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "problem"),
+    [
+        (during_requests(p99_seconds=0.056), "p99 of 56.0 ms during the fault, 55.0 ms are allowed"),
+        (limited(during_requests(p99_seconds=0.056), p99_seconds=0.05), "p99 of 56.0 ms during the fault, 50.0 ms"),
+        (replace(GOOD, recovery_seconds=2.5), "Redis was used again after 2.50 s, 2 s are allowed"),
+        (replace(GOOD, recovery_seconds=math.inf), "Redis was used again after inf s"),
+        (during_requests(sent=949), "during: only 949 of 1000 requests were sent"),
+        (during_requests(longest_seconds=7.0), "during: somebody waited for 7.0 s"),
+        (during_requests(p99_seconds=math.nan), "nobody was answered during the fault"),
+        (replace(GOOD, after=replace(PHASE, requests=replace(REQUESTS, p99_seconds=0.08))), "p99 of 80.0 ms after"),
+        (replace(GOOD, tally=Tally(violations=Counter({Finding.LATE: 2}))), "2 answers older than 100 ms"),
+    ],
+)
+def test_time_problem_is_told_when_something_took_too_long(outcome: Outcome, problem: str) -> None:
+    """What depends on the machine's speed is told apart from the rest."""
+    assert problems(outcome) == []
+    (found,) = time_problems(outcome)
+
+    assert found.startswith(problem)
+
+
+def test_slow_answers_are_allowed_when_the_steady_state_was_slow() -> None:
+    """Three times the steady state's p99, if that is more than a deadline and the database's."""
+    slow = replace(
+        during_requests(p99_seconds=0.28), before=replace(PHASE, requests=replace(REQUESTS, p99_seconds=0.1))
+    )
+
+    assert time_problems(slow) == []
+
+
+def test_page_says_what_did_not_hold() -> None:
+    """The page has a line a scenario, and every problem in words."""
+    page = markdown([GOOD, replace(during_requests(reads_unexplained=3), name="bad")], command="make chaos")
+
+    assert "| made-up | 10 | 1000 | 0 + 0 |" in page
+    assert "- bad: during: 3 requests failed without a cause" in page
+
+
+def test_requests_are_counted_by_what_became_of_them() -> None:
+    """Failures are explained by an absence, settling included; latencies are those of the answers."""
+    timeline = Timeline()
+    timeline.begin_absence(DATABASE, at=10.0).end = 11.0
+    late = 11.0 + ABSENCE_SETTLING_SECONDS
+    samples = [
+        Sample(is_read=True, due_at=1.0, ended_at=1.25, status=200),
+        Sample(is_read=True, due_at=1.0, ended_at=1.5, status=404, is_stale=True),
+        Sample(is_read=True, due_at=10.5, ended_at=10.75, status=503),
+        Sample(is_read=True, due_at=2.0, ended_at=3.0, status=0),
+        Sample(is_read=False, due_at=late - 0.5, ended_at=late + 1, status=503),
+        Sample(is_read=False, due_at=late + 0.5, ended_at=late + 1, status=500),
+        Sample(is_read=False, due_at=4.0, is_sent=False),
+    ]
+
+    found = count(samples, timeline)
+
+    assert found == Requests(
+        due=7,
+        sent=6,
+        reads=4,
+        reads_explained=1,
+        reads_unexplained=1,
+        writes_explained=1,
+        writes_unexplained=1,
+        stale=1,
+        p50_seconds=0.25,
+        p99_seconds=0.5,
+        longest_seconds=1.5,
+    )
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.0, 1.0), (0.5, 2.0), (0.51, 3.0), (0.99, 4.0), (1.0, 4.0)])
+def test_quantile_is_the_value_that_so_many_do_not_exceed(share: float, value: float) -> None:
+    """Of few values, too."""
+    assert quantile([1.0, 2.0, 3.0, 4.0], share) == value

@@ -1,0 +1,5 @@
+-- Within the transaction that holds the session's lock.
+UPDATE session_qr q
+SET code = NULL, expires_at = NULL, pairing_code = NULL, pairing_expires_at = NULL
+WHERE session_id = $1 AND (code IS NOT NULL OR pairing_code IS NOT NULL)
+RETURNING q.session_id AS id, {qr}
