@@ -198,19 +198,19 @@ async def test_line_is_read_at_once_when_a_prepared_transaction_was_forgotten(ow
 async def test_order_is_that_of_numbers_when_transactions_get_more_digits(
     log: PostgresChangeLog, psql: Connection
 ) -> None:
-    """Pages go on behind 99 with 100 and behind 999 with 1000, though "100" < "99" as text."""
+    """Pages go on behind 9 with 10 and behind 99 with 100, though "100" < "99" as text."""
     await psql.execute("DELETE FROM change_log")
-    txids = [9, 10, 99, 100, 101, 999, 1000, 9999, 10000]
+    txids = [9, 10, 99, 100, 101]  # All of them past: a new server has had some hundreds.
     await psql.executemany(
         "INSERT INTO change_log (txid, entity, key, version) VALUES ($1, 'name', 'x', 1)", [(txid,) for txid in txids]
     )
 
     async with log.lead() as reader:
         lines, _ = await read_new(reader, (1, 1, ()), limit=2)
-        tail, _ = await read_new(reader, (99, 1000, (99, 999)), limit=2)
+        tail, _ = await read_new(reader, (9, 100, (9, 99)), limit=2)
 
     assert [line.txid for line in lines] == txids
-    assert [line.txid for line in tail] == [99, 999, 1000, 9999, 10000]
+    assert [line.txid for line in tail] == [9, 99, 100, 101]
 
 
 async def test_lines_are_read_once_when_transactions_get_more_digits_meanwhile(own_postgres: PostgresServer) -> None:

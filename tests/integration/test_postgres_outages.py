@@ -148,7 +148,7 @@ async def test_running_queries_fail_as_unavailable_when_the_server_dies(
     database: Database, own_postgres: PostgresServer
 ) -> None:
     """Whoever is in the middle of a query learns at once that it broke off."""
-    calls = [asyncio.create_task(database.fetch("sleep", "SELECT pg_sleep(0.9)")) for _ in range(5)]
+    calls = [asyncio.create_task(database.fetch("sleep", "SELECT pg_sleep(30)")) for _ in range(5)]
     await asyncio.sleep(0.4)  # Whether they still connect or already sleep then: the promise is the same.
 
     await asyncio.to_thread(own_postgres.kill)

@@ -594,6 +594,7 @@ async def test_everything_is_void_when_the_database_was_restored_from_a_backup(
         await bench.change_half()
         await bench.catch_up()
         await bench.fill()
+        bench.events.clear()
 
         await asyncio.to_thread(own_postgres.stop)
         await asyncio.to_thread(restore_data, own_postgres, tmp_path / "backup")
@@ -602,7 +603,6 @@ async def test_everything_is_void_when_the_database_was_restored_from_a_backup(
         async with connected(bench.url) as psql:
             await psql.execute("UPDATE session_status SET reason = 'another way'")
             await psql.execute("UPDATE session_credential SET device_jid = NULL, paired_at = NULL")
-        bench.events.clear()
         await bench.catch_up()
 
         assert not any((await bench.readable()).values())
