@@ -84,7 +84,7 @@ async def test_everything_works_when_the_cache_is_disabled(
     ("options", "reason"),
     [
         (("--requirepass", "the-right-password"), "WRONGPASS"),
-        (("--replicaof", "127.0.0.1 1"), "READONLY"),
+        (("--replicaof", "127.0.0.1", "1"), "READONLY"),
         (("--maxmemory", "1", "--maxmemory-policy", "noeviction"), "OOM"),
     ],
     ids=["wrong-password", "read-only-replica", "out-of-memory"],
@@ -148,15 +148,15 @@ async def test_every_request_is_answered_while_redis_loads_its_data(
     new_redis: Callable[..., RedisServer], database_url: str, new_service: MakeService, new_caller: MakeCaller
 ) -> None:
     """A Redis that reads its snapshot is a Redis that is away, until it has read it."""
-    redis = new_redis("--rdbcompression", "no", "--loading-process-events-interval-bytes", "1024")
+    redis = new_redis("--rdbcompression", "no")
     redis.start()
     for number in range(1000):
-        redis.command("SET", f"filler:{number}", "x" * 200)
+        redis.command("SET", f"filler:{number}", "x" * 20_000)  # It answers after every 2 MB that it has read.
     assert redis.command("SAVE") == b"+OK"
     redis.kill()
     redis.options = (*redis.options, "--key-load-delay", "2500")
     loading = asyncio.create_task(asyncio.to_thread(redis.start))
-    service = new_service(DATABASE_URL=database_url, REDIS_URL=redis.url)
+    service = new_service(DATABASE_URL=database_url, REDIS_URL=redis.url, CACHE_TIMEOUT="1s")
     await asyncio.to_thread(service.start)
     caller = new_caller(service)
 
