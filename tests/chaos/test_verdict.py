@@ -11,6 +11,7 @@ from deploy.chaos.harness.expectations import (
     breaker_opens,
     breaker_stays_closed,
     counted,
+    counted_at_most,
     database_is_missed,
     reads_answered,
 )
@@ -121,6 +122,10 @@ def test_failures_are_no_problem_when_they_are_explained() -> None:
         (
             replace(GOOD, scenario=replace(SCENARIO, expects=(counted("corrupt"),))),
             "0 corrupt counted, 1 are the least",
+        ),
+        (
+            replace(during(counts={"loads": 9.0}), scenario=replace(SCENARIO, expects=(counted_at_most("loads", 8),))),
+            "9 loads counted, 8 are the most",
         ),
         (replace(GOOD, scenario=replace(SCENARIO, expects=(database_is_missed,))), "nobody missed the database"),
         (

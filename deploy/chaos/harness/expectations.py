@@ -29,7 +29,17 @@ def counted(name: str, least: float = 1) -> Expectation:
 
     def check(during: Measurement) -> Iterator[str]:
         if during.counts.get(name, 0) < least:
-            yield f"{during.counts.get(name, 0):g} {name} counted, {least:g} are the least: was there a fault?"
+            yield f"{during.counts.get(name, 0):g} {name} counted, {least:g} are the least"
+
+    return check
+
+
+def counted_at_most(name: str, most: float) -> Expectation:
+    """No more than so much of this is counted."""
+
+    def check(during: Measurement) -> Iterator[str]:
+        if during.counts.get(name, 0) > most:
+            yield f"{during.counts[name]:g} {name} counted, {most:g} are the most"
 
     return check
 
