@@ -23,7 +23,7 @@ from deploy.chaos.harness.scenario import Limits, Scenario
 from deploy.chaos.harness.verdict import problems, time_problems
 from tests.coherence.audit import Audit
 from tests.coherence.judge import Finding, Tally, Violation
-from tests.coherence.timeline import ABSENCE_SETTLING_SECONDS, DATABASE, Timeline
+from tests.coherence.timeline import ABSENCE_SETTLING_SECONDS, CHECKER, DATABASE, Timeline
 from tests.coherence.world import World
 
 MIB = 2**20
@@ -43,6 +43,7 @@ REQUESTS = Requests(
     writes_explained=0,
     writes_unexplained=0,
     stale=0,
+    paused_seconds=0.0,
     p50_seconds=0.001,
     p99_seconds=0.005,
     longest_seconds=0.02,
@@ -191,8 +192,11 @@ def test_page_says_what_did_not_hold() -> None:
 
 
 def test_requests_are_counted_by_what_became_of_them() -> None:
-    """Failures are explained by an absence, settling included; latencies are those of the answers."""
+    """Failures are explained by an absence, settling included; latencies are those of the answers, without pauses."""
     timeline = Timeline()
+    timeline.note_stall(CHECKER, 1.125, 1.25)
+    timeline.note_stall(DATABASE, 1.0, 1.5)
+    timeline.note_stall(CHECKER, 100.0, 101.0)
     timeline.begin_absence(DATABASE, at=10.0).end = 11.0
     late = 11.0 + ABSENCE_SETTLING_SECONDS
     samples = [
@@ -216,8 +220,9 @@ def test_requests_are_counted_by_what_became_of_them() -> None:
         writes_explained=1,
         writes_unexplained=1,
         stale=1,
-        p50_seconds=0.25,
-        p99_seconds=0.5,
+        paused_seconds=0.125,
+        p50_seconds=0.125,
+        p99_seconds=0.375,
         longest_seconds=1.5,
     )
 

@@ -88,6 +88,11 @@ class Timeline:
         """Tell whether the process has lost what it knew at that moment."""
         return self._killed_at.get(process, -math.inf) >= at
 
+    def stalled_seconds(self, who: str, begin: float, end: float) -> float:
+        """Return for how much of the time between the two somebody did not come to work."""
+        own = (span for span in self.stalls if span.what == who)
+        return sum(max(0.0, min(span.end, end) - max(span.begin, begin)) for span in own)
+
     def longest_stall(self, who: Collection[str], begin: float, end: float) -> tuple[Span | None, float]:
         """Return the stall of any of these with the largest part between the two, and that part in seconds."""
         longest, seconds = None, 0.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.chaos.harness.load import Sample
-from tests.coherence.timeline import Timeline
+from tests.coherence.timeline import CHECKER, Timeline
 from tests.coherence.world import World
 from tests.servers.processes import tcp_sockets
 
@@ -34,8 +34,9 @@ class Requests:
     """Counts and latencies of some samples.
 
     `explained`: failed while the database or a process was away. `unexplained`: failed without such a cause.
-    Latencies are those of the answers that are none of both, in seconds, NaN if there were none; the longest wait is
-    that of all requests, failed ones included.
+    Latencies are those of the answers that are none of both, in seconds, NaN if there were none, less what this process
+    itself did not come to work for meanwhile (`paused_seconds`, of the whole phase): that is this machine's affair. The
+    longest wait is that of all requests, failed ones included, and nothing is taken off.
     """
 
     due: int
@@ -46,6 +47,7 @@ class Requests:
     writes_explained: int
     writes_unexplained: int
     stale: int
+    paused_seconds: float
     p50_seconds: float
     p99_seconds: float
     longest_seconds: float
@@ -79,7 +81,11 @@ class Measurement:
 def count(samples: Sequence[Sample], timeline: Timeline) -> Requests:
     """Count what became of the samples."""
     sent = [sample for sample in samples if sample.is_sent]
-    waits = sorted(sample.seconds for sample in sent if not sample.has_failed)
+    waits = sorted(
+        sample.seconds - timeline.stalled_seconds(CHECKER, sample.due_at, sample.ended_at)
+        for sample in sent
+        if not sample.has_failed
+    )
     failed = Counter(
         (sample.is_read, timeline.may_refuse(sample.due_at, sample.ended_at)) for sample in sent if sample.has_failed
     )
@@ -92,6 +98,7 @@ def count(samples: Sequence[Sample], timeline: Timeline) -> Requests:
         writes_explained=failed[False, True],
         writes_unexplained=failed[False, False],
         stale=sum(sample.is_stale for sample in sent),
+        paused_seconds=timeline.stalled_seconds(CHECKER, samples[0].due_at, samples[-1].due_at) if samples else 0.0,
         p50_seconds=quantile(waits, 0.5),
         p99_seconds=quantile(waits, 0.99),
         longest_seconds=max((sample.seconds for sample in sent), default=math.nan),

@@ -28,6 +28,7 @@ _COLUMNS = (
     "Redis again after, s",
     "memory",
     "log, B",
+    "paused, ms",
     "verdict",
 )
 _LEGEND = """\
@@ -35,8 +36,10 @@ Requests are those that were due during the fault, of {rate:g} a second in all p
 every answer is judged by what was written. `failed without a cause` and `503 with a cause` (a store or process that the
 answer needs was away) count reads + writes. p50 and p99 stand before / during / after the fault; `allowed`: for the p99
 during the fault. `opened + closed`: of the breaker that had the most. `memory`: of the process that grew most, in times
-of its steady state; `log`: bytes a request, without the line for each request that is on by default. In all phases, and
-after quiet: each key in Redis and each answer equals the database.
+of its steady state; `log`: bytes a request, without the line for each request that is on by default. `paused`: for how
+long the load's own process did not come to work before / during / after the fault (pauses of the machine above 20 ms),
+which is taken off the p50 and p99. In all phases, and after quiet: each key in Redis and each answer equals the
+database.
 """
 
 
@@ -85,6 +88,7 @@ def _cells(outcome: Outcome) -> list[str]:
         "never" if math.isinf(outcome.recovery_seconds) else f"{outcome.recovery_seconds:.1f}",
         f"{memory_ratio(outcome):.2f}",
         f"{log_bytes_per_request(during):.0f}",
+        " / ".join(f"{phase.paused_seconds * 1000:.0f}" for phase in phases),
         _verdict(outcome),
     ]
 
