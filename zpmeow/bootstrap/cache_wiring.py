@@ -93,13 +93,14 @@ async def open_cache(
         tier: CacheTier = NullTier()
         if redis_url is not None:
             redis = _open_redis(stack, redis_url, settings.pool_size, settings.timeout_seconds, observer)
-            tier = guarded = ResilientTier(
-                inner=BatchingTier(redis),
+            guarded = ResilientTier(
+                inner=redis,
                 breaker=_make_breaker(breaker, observer),
                 mode=CacheMode.NORMAL,
                 timeout_seconds=settings.timeout_seconds,
                 catch_up=lambda: watch.wait_until_caught_up(redis),
             )
+            tier = BatchingTier(guarded, check_usable=guarded.check_usable, budget_seconds=settings.timeout_seconds)
         local = LocalTier(
             max_bytes=0 if redis_url is None else settings.local_max_bytes, ttl_seconds=settings.local_ttl_seconds
         )

@@ -12,17 +12,16 @@ a budget whose request has ended is ignored, and a task that works beside its re
 talked to the server when the deadline came: the first says nothing about the server's health.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-
-from typing_extensions import override
+from contextvars import ContextVar, Token
+from types import TracebackType
 
 
 class CallBudget:
     """What is left for the cache calls of one request. All times are seconds of one monotonic clock."""
 
-    __slots__ = ("_began_at", "_closed", "_left_seconds", "_running", "talked_seconds")
+    __slots__ = ("_began_at", "_closed", "_left_seconds", "_running", "is_whole", "talked_seconds")
 
     def __init__(self, *, seconds: float) -> None:
         """Start with `seconds` for all calls together."""
@@ -30,6 +29,8 @@ class CallBudget:
         self._running = 0
         self._began_at = 0.0
         self._closed = False
+        self.is_whole = True
+        """Whether no call has begun yet."""
         self.talked_seconds = 0.0
         """How long its calls have talked to the server so far, waiting for a turn not included."""
 
@@ -47,6 +48,7 @@ class CallBudget:
         if self._running == 0:
             self._began_at = now
         self._running += 1
+        self.is_whole = False
         return self._began_at + self._left_seconds
 
     def end(self, now: float) -> None:
@@ -63,65 +65,42 @@ class CallBudget:
 class CallProgress:
     """Since when a call has talked to the server; `talking_since` is None while it waits for its turn."""
 
-    __slots__ = ("_conversation", "talking_since")
+    __slots__ = ("talking_since",)
 
     def __init__(self, *, now: float) -> None:
         """Take it that the call talks from its beginning, until a tier says otherwise."""
         self.talking_since: float | None = now
-        self._conversation: _SharedProgress | None = None
 
     def talked_seconds(self, now: float) -> float:
         """Tell for how long the call has talked to the server."""
         return 0.0 if self.talking_since is None else now - self.talking_since
-
-    def join(self, conversation: "_SharedProgress") -> None:
-        """Be one of several for whom a conversation is held."""
-        self._conversation = conversation
-
-    def is_first_word(self) -> bool:
-        """Tell whether nobody has said yet how the conversation went; from now on somebody has."""
-        if self._conversation is None:
-            return True
-        is_first, self._conversation.is_told = not self._conversation.is_told, True
-        return is_first
-
-    def note(self, talking_since: float | None) -> None:
-        """Take note of how far the call has come."""
-        self.talking_since = talking_since
-
-
-class _SharedProgress(CallProgress):
-    """How far one call has come that is made for several."""
-
-    __slots__ = ("_members", "is_told")
-
-    def __init__(self, members: Sequence[CallProgress]) -> None:
-        super().__init__(now=0.0)
-        self._members = members
-        self.is_told = False
-        for member in members:
-            member.join(self)
-
-    @override
-    def note(self, talking_since: float | None) -> None:
-        for member in self._members:
-            member.note(talking_since)
 
 
 _budget: ContextVar[CallBudget | None] = ContextVar("zpmeow_call_budget", default=None)
 _progress: ContextVar[CallProgress | None] = ContextVar("zpmeow_call_progress", default=None)
 
 
-@contextmanager
-def open_budget(seconds: float) -> Iterator[CallBudget]:
+class open_budget:  # noqa: N801  (a context manager is called like a function)
     """Give all cache calls within this block, and within tasks made in it, one budget together."""
-    budget = CallBudget(seconds=seconds)
-    token = _budget.set(budget)
-    try:
-        yield budget
-    finally:
-        budget.close()
-        _budget.reset(token)
+
+    __slots__ = ("_budget", "_token")
+    _token: Token[CallBudget | None]
+
+    def __init__(self, seconds: float) -> None:
+        """Give so many seconds."""
+        self._budget = CallBudget(seconds=seconds)
+
+    def __enter__(self) -> CallBudget:
+        """Begin."""
+        self._token = _budget.set(self._budget)
+        return self._budget
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End."""
+        self._budget.close()
+        _budget.reset(self._token)
 
 
 @contextmanager
@@ -150,25 +129,15 @@ def observe_progress(now: float) -> CallProgress:
     return progress
 
 
-def observed_progress() -> CallProgress | None:
-    """Return to what the call of this task reports, if anybody observes it."""
-    return _progress.get()
-
-
-def share_progress(members: Sequence[CallProgress]) -> None:
-    """Let the next call of this task, which is made for several, report to all of them."""
-    _progress.set(_SharedProgress(members))
-
-
 def report_waiting() -> None:
     """Say that this call waits for its turn and has not begun to talk."""
     progress = _progress.get()
     if progress is not None:
-        progress.note(None)
+        progress.talking_since = None
 
 
 def report_talking(now: float) -> None:
     """Say that this call begins to talk to the server."""
     progress = _progress.get()
     if progress is not None:
-        progress.note(now)
+        progress.talking_since = now

@@ -62,11 +62,12 @@ class Loads(Generic[K, V]):
         keys: Sequence[K],
         load: Callable[[Sequence[K], LoadMark], Awaitable[Mapping[K, V]]],
         *,
-        asked: LoadMark,
+        asked: LoadMark | None,
     ) -> dict[K, V]:
         """Return what `load` finds for the keys. It is given those that nobody is loading, and the mark of its begin.
 
-        `asked`: when the caller began. Raises what `load` raises. After a cancellation the loads go on.
+        `asked`: when the caller began to ask others first; None: he did not, and nobody else does now. Raises what
+        `load` raises. After a cancellation the loads go on.
         """
 
         async def fly(wanted: Sequence[K]) -> Mapping[K, _Flown[V]]:
@@ -75,9 +76,9 @@ class Loads(Generic[K, V]):
 
         found: dict[K, V] = {}
         wanted = keys
-        asked_at = asked.began_at
+        asked_at = math.inf if asked is None else asked.began_at
         for _ in range(MAX_LOADS):
-            flown = await self._flights.load(wanted, fly, asked_at=asked_at)
+            flown = await self._flights.load(wanted, fly, asked_at=asked_at, lingers=asked is not None)
             found.update((key, one.value) for key, one in flown.items())
             wanted = [key for key, one in flown.items() if self._is_outdated(key, one.value, one.mark)]
             if not wanted:

@@ -30,11 +30,12 @@ class Unanswered:
 
 @dataclass(slots=True)
 class Found:
-    """What became of a look-up. `readings` are those behind the answers."""
+    """What became of a look-up. `readings` are those behind the answers; `was_asked`: the tier was not left alone."""
 
     answers: dict[EntryKey, Answer]
     readings: dict[EntryKey, Reading]
     unanswered: dict[EntryKey, Unanswered]
+    was_asked: bool = True
 
 
 class Lookups:
@@ -68,11 +69,13 @@ class Lookups:
         """Ask the tier for the keys, in one round trip. Raises nothing."""
         found = Found({}, {}, {})
         if self._coherence.epoch is None:
+            found.was_asked = False
             found.unanswered = self._fail(keys, LookupOutcome.BYPASS)
             return found
         try:
             position, *stored = await self._tier.get_many([POSITION_KEY, *(key.text for key in keys)])
         except CacheError as error:
+            found.was_asked = not isinstance(error, CacheBypassed)
             found.unanswered = self._fail(keys, outcome_of(error))
             return found
         verdict = self._coherence.judge(position)
@@ -133,7 +136,7 @@ class Lookups:
     def _fail(self, keys: Sequence[EntryKey], outcome: LookupOutcome) -> dict[EntryKey, Unanswered]:
         for key in keys:
             self._observer(CacheLookedUp(key.policy.entity, Tier.REDIS, outcome))
-        return {key: Unanswered(outcome) for key in keys}
+        return dict.fromkeys(keys, Unanswered(outcome))
 
     def _judge(self, found: Found, key: EntryKey, data: bytes | None, verdict: Verdict, now_ms: int) -> None:
         epoch = self._coherence.epoch

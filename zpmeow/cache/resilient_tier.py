@@ -16,7 +16,7 @@ from typing import Never, TypeVar
 from typing_extensions import override
 
 from zpmeow.cache.breaker import CircuitBreaker, CircuitState
-from zpmeow.cache.call_budget import CallBudget, CallProgress, budget_or_fresh, observe_progress
+from zpmeow.cache.call_budget import CallBudget, budget_or_fresh, observe_progress
 from zpmeow.cache.deadline import Deadline
 from zpmeow.cache.errors import CacheBusy, CacheBypassed, CacheError, CacheTimeout, CacheUnavailable
 from zpmeow.cache.mode import CacheMode
@@ -89,6 +89,13 @@ class ResilientTier(CacheTier):
             return f"circuit {self._breaker.state.value}: {self._breaker.reason}"
         return None
 
+    def check_usable(self) -> None:
+        """Raise CacheBypassed if a call would be refused now."""
+        if self._mode is CacheMode.BYPASS:
+            raise CacheBypassed(_MODE)
+        if not self._breaker.allows_calls:
+            raise CacheBypassed(_CIRCUIT_OPEN)
+
     def set_mode(self, mode: CacheMode) -> None:
         """Follow the operator's choice from the next call on; calls under way go on.
 
@@ -140,10 +147,7 @@ class ResilientTier(CacheTier):
         await self._inner.close()
 
     async def _guard(self, call: Callable[[], Awaitable[T]]) -> T:
-        if self._mode is CacheMode.BYPASS:
-            raise CacheBypassed(_MODE)
-        if not self._breaker.allows_calls:
-            raise CacheBypassed(_CIRCUIT_OPEN)
+        self.check_usable()
         clock = asyncio.get_running_loop().time
         budget = budget_or_fresh(self._timeout_seconds)
         began = clock()
@@ -173,28 +177,22 @@ class ResilientTier(CacheTier):
                 raise CacheBusy(_NO_FAIR_CHANCE) from error
             if now - deadline > self._timeout_seconds * OWN_DELAY_RATIO:
                 raise CacheBusy(_OWN_DELAY) from error
-            self._tell_failure(token, progress, _TIMEOUT)
+            self._breaker.failed(token, _TIMEOUT)
             raise CacheTimeout(_TIMEOUT) from error
         except (CacheTimeout, CacheUnavailable) as error:
-            self._tell_failure(token, progress, str(error))
+            self._breaker.failed(token, str(error))
             raise
         except CacheError:
             raise
         except Exception as error:
             # The tier broke its promise to raise nothing else; its caller shall not see that.
             reason = f"unexpected {type(error).__name__}"
-            self._tell_failure(token, progress, reason)
+            self._breaker.failed(token, reason)
             raise CacheUnavailable(reason) from error
         finally:
             budget.talked_seconds += progress.talked_seconds(clock())
-        if progress.is_first_word():
-            self._breaker.succeeded(token)
+        self._breaker.succeeded(token)
         return result
-
-    def _tell_failure(self, token: int, progress: CallProgress, reason: str) -> None:
-        """One conversation that failed is one failure, for however many callers it was held."""
-        if progress.is_first_word():
-            self._breaker.failed(token, reason)
 
     async def _prepare_probe(self) -> None:
         """Wait until the operator allows calls; then drop connections, which may lead to a server of the past."""

@@ -121,7 +121,8 @@ class TieredCache:
         self._keep_found(found, mark)
         answers.update(found.answers)
         if found.unanswered:
-            answers.update(await self._load(found.unanswered, load, may_be_stale, mark))
+            asked = mark if found.was_asked else None
+            answers.update(await self._load(found.unanswered, load, may_be_stale, asked))
         return answers
 
     def peek(self, key: EntryKey) -> int | None:
@@ -253,7 +254,7 @@ class TieredCache:
         unanswered: Mapping[EntryKey, Unanswered],
         load: Loader,
         may_be_stale: Collection[EntryKey],
-        asked: LoadMark,
+        asked: LoadMark | None,
     ) -> dict[EntryKey, Answer]:
         answers: dict[EntryKey, Answer] | None = None
         try:
@@ -270,7 +271,7 @@ class TieredCache:
         return answers
 
     async def _load_truth(
-        self, unanswered: Mapping[EntryKey, Unanswered], load: Loader, asked: LoadMark
+        self, unanswered: Mapping[EntryKey, Unanswered], load: Loader, asked: LoadMark | None
     ) -> dict[EntryKey, Answer]:
         corrupt = {key for key, one in unanswered.items() if one.outcome is LookupOutcome.CORRUPT}
         bypassed = all(one.outcome is LookupOutcome.BYPASS for one in unanswered.values())

@@ -6,9 +6,8 @@ A request that asks twice (whose key is this? then the write) would otherwise wa
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from types import TracebackType
 from typing import TypeVar
 
 from zpmeow.domain.errors import Overloaded
@@ -19,14 +18,25 @@ _GRACE_SECONDS = 0.1
 _ends_at: ContextVar[float] = ContextVar("zpmeow_patience_ends_at", default=math.inf)
 
 
-@contextmanager
-def patience_until(instant: float) -> Iterator[None]:
+class patience_until:  # noqa: N801  (a context manager is called like a function)
     """Let what is asked in this block, and in tasks made in it, be answered by then (time.monotonic)."""
-    token = _ends_at.set(instant)
-    try:
-        yield
-    finally:
-        _ends_at.reset(token)
+
+    __slots__ = ("_instant", "_token")
+    _token: Token[float]
+
+    def __init__(self, instant: float) -> None:
+        """Set the instant."""
+        self._instant = instant
+
+    def __enter__(self) -> None:
+        """Begin."""
+        self._token = _ends_at.set(self._instant)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End."""
+        _ends_at.reset(self._token)
 
 
 def patience_left(now: float) -> float:
@@ -34,19 +44,22 @@ def patience_left(now: float) -> float:
     return _ends_at.get() - now
 
 
-async def wait_patiently(answer: Awaitable[T]) -> T:
-    """Wait for what is asked for several callers, with nobody's patience. Raises Overloaded when ours has ended.
+async def wait_patiently(answer: "asyncio.Future[T]") -> T:
+    """Wait for what is asked for several callers, with nobody's patience; the future is this caller's own.
 
-    A little later, in fact: a question that was asked at the beginning of our patience ends with it, by itself.
+    Raises Overloaded when his patience has ended. A little later, in fact: a question that was asked at the beginning
+    of our patience ends with it, by itself.
     """
     left = patience_left(time.monotonic())
     if left == math.inf:
         return await answer
+    timer = answer.get_loop().call_later(max(left, 0.0) + _GRACE_SECONDS, _give_up, answer)
     try:
-        async with asyncio.timeout(max(left, 0.0) + _GRACE_SECONDS) as limit:
-            return await answer
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        message = "the request's time for the database is used up"
-        raise Overloaded(message) from error
+        return await answer
+    finally:
+        timer.cancel()
+
+
+def _give_up(answer: "asyncio.Future[T]") -> None:
+    if not answer.done():
+        answer.set_exception(Overloaded("the request's time for the database is used up"))

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from typing_extensions import override
 
+from zpmeow.cache.event_loop import OwnLoop
 from zpmeow.domain.errors import Overloaded, Unavailable
 from zpmeow.domain.patience import patience_until
 from zpmeow.domain.ports import SessionReader, SessionRepository
@@ -62,6 +63,7 @@ class BatchedFinds(SessionReader):
         self._batch_seconds = truth_seconds * BATCH_RATIO
         self._joinable_seconds = truth_seconds * JOINABLE_RATIO
         self._monotonic = monotonic
+        self._loop = OwnLoop()
         self._open: dict[frozenset[Entity], _Batch] = {}
         self._waiting: deque[_Batch] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
@@ -83,8 +85,8 @@ class BatchedFinds(SessionReader):
             batch = self._open[entities] = _Batch(
                 entities, joinable_until=now + self._joinable_seconds, ends_at=now + self._batch_seconds
             )
-            asyncio.get_running_loop().call_soon(self._complete, batch)
-        answer: Answer = asyncio.get_running_loop().create_future()
+            self._loop().call_soon(self._complete, batch)
+        answer: Answer = self._loop().create_future()
         batch.asked.append((reference.id, answer))
         if len(batch.asked) >= MOST_IN_A_BATCH:
             del self._open[entities]
@@ -100,7 +102,7 @@ class BatchedFinds(SessionReader):
     def _ask(self, batch: "_Batch") -> None:
         if self._open.get(batch.entities) is batch:
             del self._open[batch.entities]
-        task = asyncio.get_running_loop().create_task(self._answer(batch))
+        task = self._loop().create_task(self._answer(batch))
         self._under_way.add(task)
         task.add_done_callback(self._ended)
 

@@ -10,23 +10,24 @@ from typing_extensions import override
 from tests.fakes.memory_tier import MemoryTier
 from zpmeow.cache.batching_tier import MOST_KEYS, BatchingTier
 from zpmeow.cache.breaker import CircuitBreaker, CircuitState
-from zpmeow.cache.call_budget import CallProgress, observe_progress, report_talking, report_waiting
-from zpmeow.cache.errors import CacheBusy, CacheError, CacheUnavailable
+from zpmeow.cache.call_budget import budget_or_fresh, open_budget, outside_budget
+from zpmeow.cache.errors import CacheBypassed, CacheError, CacheTimeout, CacheUnavailable
 from zpmeow.cache.mode import CacheMode
 from zpmeow.cache.resilient_tier import ResilientTier
-from zpmeow.cache.tier import Hint
+from zpmeow.cache.tier import CacheTier, Hint
 from zpmeow.events import ignore
 
 TIMEOUT_SECONDS = 0.2
 
 
 class Asked(MemoryTier):
-    """Notes what it is asked, and answers when it may; until then the call waits for its turn."""
+    """Notes what it is asked, and answers when it may."""
 
     def __init__(self) -> None:
         """Answer at once."""
         super().__init__()
         self.asked: list[list[str]] = []
+        self.budgets_are_whole: list[bool] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.error: CacheError | None = None
@@ -34,9 +35,8 @@ class Asked(MemoryTier):
     @override
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         self.asked.append(list(keys))
-        report_waiting()
+        self.budgets_are_whole.append(budget_or_fresh(TIMEOUT_SECONDS).is_whole)
         await self.may_answer.wait()
-        report_talking(7.0)
         if self.error is not None:
             raise self.error
         return await super().get_many(keys)
@@ -53,7 +53,7 @@ async def inner() -> Asked:
 @pytest.fixture
 def tier(inner: Asked) -> BatchingTier:
     """The same, asked less often."""
-    return BatchingTier(inner)
+    return BatchingTier(inner, check_usable=lambda: None, budget_seconds=TIMEOUT_SECONDS)
 
 
 async def settle() -> None:
@@ -122,8 +122,8 @@ async def test_others_are_answered_when_one_goes_away(inner: Asked, tier: Batchi
     assert ended[2] == [b"c"]
 
 
-def guarded(tier: BatchingTier) -> tuple[ResilientTier, CircuitBreaker]:
-    """Put the guard around it."""
+def guarded(inner: CacheTier) -> tuple[BatchingTier, CircuitBreaker]:
+    """Put the guard around it, and the batches around the guard."""
     breaker = CircuitBreaker(
         failure_threshold=5,
         window_seconds=10,
@@ -132,17 +132,18 @@ def guarded(tier: BatchingTier) -> tuple[ResilientTier, CircuitBreaker]:
         observer=ignore,
         closed=True,
     )
-    return ResilientTier(inner=tier, breaker=breaker, mode=CacheMode.NORMAL, timeout_seconds=TIMEOUT_SECONDS), breaker
+    guard = ResilientTier(inner=inner, breaker=breaker, mode=CacheMode.NORMAL, timeout_seconds=TIMEOUT_SECONDS)
+    return BatchingTier(guard, check_usable=guard.check_usable, budget_seconds=TIMEOUT_SECONDS), breaker
 
 
-async def test_conversation_that_failed_is_one_failure_for_however_many(inner: Asked, tier: BatchingTier) -> None:
+async def test_conversation_that_failed_is_one_failure_for_however_many(inner: Asked) -> None:
     """One connection that was reset does not open the breaker; five do."""
-    guard, breaker = guarded(tier)
+    tier, breaker = guarded(inner)
     inner.error = CacheUnavailable("connection reset")
 
     states = []
     for _ in range(5):
-        failed = await asyncio.gather(*(guard.get_many([key]) for key in "abcdefgh"), return_exceptions=True)
+        failed = await asyncio.gather(*(tier.get_many([key]) for key in "abcdefgh"), return_exceptions=True)
         assert {type(one) for one in failed} == {CacheUnavailable}
         states.append(breaker.state)
 
@@ -152,46 +153,88 @@ async def test_conversation_that_failed_is_one_failure_for_however_many(inner: A
 class DistantTier(MemoryTier):
     """Answers a little later."""
 
+    def __init__(self, *, seconds: float = 0.1 * TIMEOUT_SECONDS) -> None:
+        """So much later."""
+        super().__init__()
+        self._seconds = seconds
+
     @override
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        await asyncio.sleep(0.1 * TIMEOUT_SECONDS)
+        await asyncio.sleep(self._seconds)
         return await super().get_many(keys)
 
 
-async def test_turn_that_took_long_is_no_fault_of_the_tier() -> None:
-    """Until it is over nothing is sent: who runs out of time in it says nothing."""
-    guard, breaker = guarded(BatchingTier(DistantTier()))
+async def test_turn_that_took_long_costs_nobody_his_values() -> None:
+    """Until it is over nothing is sent, and the conversation's time begins then."""
+    tier, breaker = guarded(DistantTier())
 
     for _ in range(5):
-        reads = [asyncio.create_task(guard.get_many([key])) for key in "abc"]
+        reads = [asyncio.create_task(tier.get_many([key])) for key in "abc"]
         await asyncio.sleep(0)
         time.sleep(1.2 * TIMEOUT_SECONDS)  # noqa: ASYNC251  (the pause itself)
-        ended = await asyncio.gather(*reads, return_exceptions=True)
-        assert {type(one) for one in ended} == {CacheBusy}
+        assert await asyncio.gather(*reads) == [[None]] * 3
 
     assert breaker.state is CircuitState.CLOSED
 
 
-async def test_each_caller_learns_how_far_the_conversation_has_come(inner: Asked, tier: BatchingTier) -> None:
-    """Whether it still waits for its turn, or talks, and since when."""
+async def test_nobody_waits_when_the_circuit_is_open(inner: Asked) -> None:
+    """What would be refused is refused at once, and nothing is asked."""
+    tier, breaker = guarded(inner)
+    breaker.open("as this test wants it")
+    reading = tier.get_many(["a"])
 
-    async def observed() -> CallProgress:
-        progress = observe_progress(1.0)
-        await tier.get_many(["a"])
-        return progress
+    with pytest.raises(CacheBypassed):
+        reading.send(None)  # As far as it comes without waiting.
 
-    async def watched() -> tuple[float, float]:
-        progress = observe_progress(1.0)
-        reading = asyncio.create_task(tier.get_many(["b"]))
-        await settle()
-        before = progress.talked_seconds(9.0)
-        inner.may_answer.set()
-        await reading
-        return before, progress.talked_seconds(9.0)
+    assert inner.asked == []
 
-    inner.may_answer.clear()
-    seen, progress = await asyncio.gather(watched(), observed())
 
-    assert seen == (0.0, 2.0)
-    assert progress.talked_seconds(9.0) == 2.0
-    assert len(inner.asked) == 1
+async def test_who_has_used_some_of_his_time_asks_alone(inner: Asked, tier: BatchingTier) -> None:
+    """What he has left binds nobody else."""
+
+    async def request() -> list[bytes | None]:
+        with open_budget(TIMEOUT_SECONDS):
+            await tier.get_many(["a"])
+            return await tier.get_many(["b"])
+
+    found = await asyncio.gather(request(), request())
+
+    assert list(found) == [[b"b"], [b"b"]]
+    assert inner.asked == [["a"], ["b"], ["b"]]
+
+
+async def test_calls_of_one_request_at_the_same_time_are_its_own_affair(inner: Asked, tier: BatchingTier) -> None:
+    """The first has the whole budget, the second finds it begun."""
+    with open_budget(TIMEOUT_SECONDS):
+        found = await asyncio.gather(tier.get_many(["a"]), tier.get_many(["b"]))
+
+    assert list(found) == [[b"a"], [b"b"]]
+    assert sorted(inner.asked) == [["a"], ["b"]]
+
+
+async def test_conversation_has_a_budget_of_its_own(inner: Asked, tier: BatchingTier) -> None:
+    """Whoever was the first to want something: the budget of his request is neither used nor ended for the others."""
+    with open_budget(TIMEOUT_SECONDS):
+        first = asyncio.create_task(tier.get_many(["a"]))
+        with outside_budget():
+            second = asyncio.create_task(tier.get_many(["b"]))
+
+        assert list(await asyncio.gather(first, second)) == [[b"a"], [b"b"]]
+
+    assert inner.asked == [["a", "b"]]
+    assert inner.budgets_are_whole == [True]
+
+
+async def test_request_is_charged_what_the_conversation_took() -> None:
+    """Its time, and how long Redis was talked to: the second call of a request has what is left."""
+    tier, breaker = guarded(DistantTier(seconds=0.8 * TIMEOUT_SECONDS))
+
+    async def request() -> None:
+        with open_budget(TIMEOUT_SECONDS):
+            await tier.get_many(["a"])
+            with pytest.raises(CacheTimeout):
+                await tier.get_many(["b"])
+
+    await asyncio.gather(*(request() for _ in range(5)))
+
+    assert breaker.state is CircuitState.OPEN

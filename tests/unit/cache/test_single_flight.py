@@ -1,7 +1,9 @@
 """Single flight: one load per key, whoever waits, whoever goes away."""
 
 import asyncio
+import gc
 import math
+import weakref
 from collections.abc import Awaitable, Mapping, Sequence
 from contextvars import ContextVar
 
@@ -233,3 +235,58 @@ async def test_failed_load_is_not_taken_when_it_has_landed(flights: SingleFlight
     truth.error = None
 
     assert await flights.load(["a"], truth.load, asked_at=0.0) == {"a": "A"}
+
+
+async def test_what_has_landed_is_forgotten_when_nobody_can_be_on_his_way_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many keys were loaded, nothing of them stays."""
+    monkeypatch.setattr("zpmeow.cache.single_flight.LINGER_SECONDS", 0.01)
+    flights: SingleFlight[str, Value] = SingleFlight(on_coalesced=lambda _: None)
+    brought: weakref.WeakSet[Value] = weakref.WeakSet()
+
+    async def load(keys: Sequence[str]) -> Mapping[str, Value]:
+        values = {key: Value() for key in keys}
+        brought.update(values.values())
+        return values
+
+    for number in range(20):
+        await flights.load([str(number), "again"], load)
+        await asyncio.sleep(0.001)
+
+    async with asyncio.timeout(10):
+        while len(brought):
+            gc.collect()
+            await asyncio.sleep(0.01)
+
+
+class Value:
+    """Something that can be seen to be forgotten."""
+
+
+async def test_waiting_for_several_flights_ends_with_the_first_that_fails(flights: SingleFlight[str, str]) -> None:
+    """The others land all the same."""
+    good, bad = Truth(), Truth()
+    bad.error = ConnectionError("away")
+    loads = [asyncio.create_task(flights.load([key], truth.load)) for key, truth in (("a", bad), ("b", good))]
+    await _settle()
+    both = asyncio.create_task(flights.load(["a", "b"], good.load))
+    await _settle()
+    bad.release.set()
+    with pytest.raises(ConnectionError):
+        await both
+    good.release.set()
+
+    ended = await asyncio.gather(*loads, return_exceptions=True)
+    assert [type(ended[0]), ended[1]] == [ConnectionError, {"b": "B"}]
+
+
+async def test_landed_load_is_not_kept_when_nobody_can_be_on_his_way(flights: SingleFlight[str, str]) -> None:
+    """Who asked no tier first has no reason to take what has landed."""
+    truth = Truth()
+    truth.release.set()
+    await flights.load(["a"], truth.load, lingers=False)
+
+    await flights.load(["a"], truth.load, asked_at=0.0)
+
+    assert truth.asked == [["a"], ["a"]]

@@ -15,10 +15,12 @@ from tests.unit.cache.cache_bench import (
     TruthAwayError,
     settle,
 )
+from zpmeow.cache.background import BackgroundTasks
 from zpmeow.cache.errors import CacheBusy, CacheBypassed, CacheDisabled, CacheError, CacheTimeout, CacheUnavailable
-from zpmeow.cache.policy import Answer, Loaded, Origin
+from zpmeow.cache.lookups import Lookups
+from zpmeow.cache.policy import Answer, Loaded, Origin, TruthState
 from zpmeow.cache.position import POSITION_KEY
-from zpmeow.events import CorruptEntryFound, InvalidationSent, LookupOutcome, Tier
+from zpmeow.events import CorruptEntryFound, InvalidationSent, LookupOutcome, Tier, ignore
 
 
 @pytest.fixture
@@ -433,3 +435,32 @@ async def test_load_goes_on_and_fills_when_its_only_caller_goes_away(bench: Benc
     await bench.cache.close(grace_seconds=1)
 
     assert list(bench.stored_entries()) == [A.text]
+
+
+@pytest.mark.parametrize(
+    ("error", "was_asked"),
+    [
+        (None, True),
+        (CacheTimeout("timeout"), True),
+        (CacheUnavailable("away"), True),
+        (CacheBypassed("circuit_open"), False),
+        (CacheDisabled("disabled"), False),
+    ],
+)
+async def test_look_up_tells_whether_the_tier_was_asked(
+    bench: Bench, error: CacheError | None, *, was_asked: bool
+) -> None:
+    """Only while it is, somebody can be on his way to a load that has landed meanwhile."""
+    bench.tier.error = error
+    lookups = Lookups(
+        tier=bench.tier,
+        codec=bench.codec,
+        coherence=bench.coherence,
+        now_ms=bench.now_ms,
+        truth_state=lambda: TruthState.ANSWERS,
+        grace_seconds=1.0,
+        background=BackgroundTasks(observer=ignore, expected=CacheError),
+        observer=ignore,
+    )
+
+    assert (await lookups.look_up([A])).was_asked is was_asked

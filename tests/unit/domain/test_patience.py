@@ -46,13 +46,35 @@ async def _left() -> float:
 async def test_waiting_ends_when_the_patience_does() -> None:
     """As overload, which may be tried again."""
     with patience_until(time.monotonic() + 0.01), pytest.raises(Overloaded):
-        await wait_patiently(asyncio.Event().wait())
+        await wait_patiently(asyncio.get_running_loop().create_future())
 
 
 @pytest.mark.parametrize("seconds", [60.0, math.inf])
 async def test_waiting_ends_with_the_answer(seconds: float) -> None:
     """What ends before that ends as it does; a timeout of its own stays one."""
     with patience_until(time.monotonic() + seconds):
-        assert await wait_patiently(_answer()) == "answer"
+        assert await wait_patiently(asyncio.create_task(_answer())) == "answer"
         with pytest.raises(TimeoutError):
-            await wait_patiently(_raise())
+            await wait_patiently(asyncio.create_task(_raise()))
+
+
+async def test_answer_that_comes_when_the_patience_has_ended_is_nobodys() -> None:
+    """Who gave up has given up; whoever answers then need not know."""
+    answer = asyncio.get_running_loop().create_future()
+    with patience_until(time.monotonic()), pytest.raises(Overloaded):
+        await wait_patiently(answer)
+
+    assert answer.done()
+
+
+async def test_waiter_that_is_cancelled_leaves_no_timer() -> None:
+    """And his future ends with him."""
+    answer = asyncio.get_running_loop().create_future()
+    with patience_until(time.monotonic() + 60.0):
+        waiting = asyncio.create_task(wait_patiently(answer))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+    assert waiting.cancelled()
+    assert answer.cancelled()
