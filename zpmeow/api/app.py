@@ -13,6 +13,7 @@ from zpmeow.api.body import MAX_BODY_BYTES
 from zpmeow.api.endpoint import DRAINING, RECALLED, Draining, Endpoint, Pipeline
 from zpmeow.api.exposition import Exposition
 from zpmeow.api.pictures import Pictures
+from zpmeow.api.plain_paths import PLAIN_PATHS, PlainPaths
 from zpmeow.api.recalled_answers import RecalledAnswers
 from zpmeow.api.route import ApiServices
 from zpmeow.api.routes import ROUTES
@@ -93,11 +94,13 @@ def create_app(
     app[DRAINING] = draining
     app[RECALLED] = recalled
     app[UNMATCHED] = Endpoint(route=UNMATCHED_ROUTE, pipeline=pipeline)
+    plain_paths = app[PLAIN_PATHS] = PlainPaths()
     for route in ROUTES:
         endpoint = Endpoint(route=route, pipeline=pipeline)
         methods = ("GET", "HEAD") if route.method == "GET" and route.is_safe else (route.method,)
         for method in methods:
             app.router.add_route(method, route.path, endpoint.answer, expect_handler=_expect_later)
+            plain_paths.add(method, route.path, endpoint)
     return app
 
 

@@ -5,6 +5,7 @@ aiohttp.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -22,26 +23,19 @@ _COMMON: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_USUAL = frozenset({*_COMMON, "Cache-Control", "Content-Type", "Cache-Status"})
 _WITHOUT_LENGTH = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 
 def lasting_headers(answer: Answer) -> dict[str, str]:
     """Return the headers that are the same whenever this answer is given."""
-    headers = {**_COMMON, "Cache-Control": answer.cache_control}
-    if answer.body:
-        headers["Content-Type"] = answer.content_type
-    if answer.cache_status is not None:
-        headers["Cache-Status"] = answer.cache_status
-    if answer.headers is not None:
-        headers.update(answer.headers)
-    return headers
+    return {**_usual_headers(*_kind_of(answer)), **(answer.headers or {})}
 
 
 def head_of(status: int, headers: Mapping[str, str]) -> bytes:
     """Return the status line and these headers, as they are sent; the head does not end here."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    return f"{_STATUS_LINES[status]}{lines}".encode("latin-1")
+    return _STATUS_LINES[status].encode("latin-1") + _lines_of(headers)
 
 
 def complete(answer: Answer, identity: str) -> web.Response:
@@ -57,12 +51,43 @@ def respond(request: web.Request, answer: Answer, identity: str) -> web.StreamRe
     """Return the answer to a request that came whole."""
     if request.version != HttpVersion11 or request.method == "HEAD":
         return complete(answer, identity)
-    headers = lasting_headers(answer)
-    headers["X-Request-ID"] = identity
+    own = {"X-Request-ID": identity}
     if answer.status not in _WITHOUT_LENGTH:
-        headers["Content-Length"] = str(len(answer.body))
+        own["Content-Length"] = str(len(answer.body))
     keep_alive = request.keep_alive and not answer.closes
     if not keep_alive:
-        headers["Connection"] = "close"
-    data = b"".join((head_of(answer.status, headers), date_line(), b"\r\n", answer.body))
+        own["Connection"] = "close"
+    data = b"".join((_lasting_head(answer), _lines_of(own), date_line(), b"\r\n", answer.body))
     return WrittenResponse(data, keep_alive=keep_alive)
+
+
+def _lasting_head(answer: Answer) -> bytes:
+    """Return what `lasting_headers` says, written: most answers differ in very few of it."""
+    own = answer.headers
+    if own is None:
+        return _usual_head(answer.status, *_kind_of(answer))
+    if _USUAL.isdisjoint(own):
+        return _usual_head(answer.status, *_kind_of(answer)) + _lines_of(own)
+    return head_of(answer.status, lasting_headers(answer))
+
+
+def _kind_of(answer: Answer) -> tuple[str, str | None, str | None]:
+    return answer.cache_control, answer.content_type if answer.body else None, answer.cache_status
+
+
+def _usual_headers(cache_control: str, content_type: str | None, cache_status: str | None) -> dict[str, str]:
+    headers = {**_COMMON, "Cache-Control": cache_control}
+    if content_type is not None:
+        headers["Content-Type"] = content_type
+    if cache_status is not None:
+        headers["Cache-Status"] = cache_status
+    return headers
+
+
+@lru_cache(maxsize=256)  # All of it is written by the code.
+def _usual_head(status: int, cache_control: str, content_type: str | None, cache_status: str | None) -> bytes:
+    return head_of(status, _usual_headers(cache_control, content_type, cache_status))
+
+
+def _lines_of(headers: Mapping[str, str]) -> bytes:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")

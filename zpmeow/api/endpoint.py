@@ -11,7 +11,7 @@ finished and the cancellation goes on; so it does if the caller hangs up where a
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -94,8 +94,8 @@ class Endpoint:
             cancelled_by_hang_up if route.waits else lambda _: nullcontext()
         )
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer the request, whatever happens."""
+    async def answer(self, request: web.Request, names: Mapping[str, str] | None = None) -> web.StreamResponse:
+        """Answer the request, whatever happens. `names`: what its path names; None: aiohttp's router has found that."""
         pipeline = self._pipeline
         observer = pipeline.observer
         identity = request_id(request)
@@ -104,7 +104,7 @@ class Endpoint:
         started = time.perf_counter()
         try:
             with self._watch_caller(request), self._open_budget(pipeline.cache_budget_seconds):
-                answer = await self._answer(request, identity)
+                answer = await self._answer(request, identity, request.match_info if names is None else names)
             status, cache_status = answer.status, answer.cache_status
             answer.closes = answer.closes or pipeline.draining.begun
             response = respond(request, answer, identity)
@@ -131,16 +131,16 @@ class Endpoint:
         """Return the method, one of a few: callers can make up others, and each would be a label of its own."""
         return request.method if request.method in hdrs.METH_ALL else self._route.method
 
-    async def _answer(self, request: web.Request, identity: str) -> Answer:
+    async def _answer(self, request: web.Request, identity: str, names: Mapping[str, str]) -> Answer:
         try:
-            return await self._handle(request)
+            return await self._handle(request, names)
         except EXPECTED_ERRORS as error:
             return refused(error)
         except Exception as error:  # noqa: BLE001  (the boundary: what nobody expected is told once, here)
             self._pipeline.observer(RequestCrashed(identity, self._method(request), self._route.path, error))
             return crashed()
 
-    async def _handle(self, request: web.Request) -> Answer:
+    async def _handle(self, request: web.Request, names: Mapping[str, str]) -> Answer:
         route, services = self._route, self._pipeline.services
         if self._guards:
             check_is_local(request)
@@ -154,7 +154,7 @@ class Endpoint:
                 admission = await services.access.admit(
                     presented=presented,
                     access=route.access,
-                    session=request.match_info.get("sessionId"),
+                    session=names.get("sessionId"),
                     entities=route.entities,
                 )
             truth_seconds = patience_ends_at - time.monotonic()
@@ -163,7 +163,14 @@ class Endpoint:
             _check_is_name(admission.reference)
         with self._limit_patience(time.monotonic() + truth_seconds):
             return await route.handler(
-                Call(services=services, request=request, presented=presented, admitted=admission, input=sent)
+                Call(
+                    services=services,
+                    request=request,
+                    names=names,
+                    presented=presented,
+                    admitted=admission,
+                    input=sent,
+                )
             )
 
     async def _read_input(self, request: web.Request) -> object:

@@ -49,7 +49,7 @@ async def _commands(call: Call[CommandsQuery]) -> Answer:
 
 
 async def _acknowledge(call: Call[AcknowledgeCommand]) -> Answer:
-    identifier = parse_uuid(call.request.match_info["id"])
+    identifier = parse_uuid(call.names["id"])
     if identifier is None:
         message = "no command has that id"
         raise CommandNotFound(message)

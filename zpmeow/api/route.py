@@ -4,7 +4,7 @@
 writes it down.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -60,10 +60,11 @@ class ApiServices:
 
 @dataclass(slots=True, kw_only=True)
 class Call(Generic[InputT]):
-    """One request that was let in, and what it sent."""
+    """One request that was let in, what its path names, and what it sent."""
 
     services: ApiServices
     request: web.Request
+    names: Mapping[str, str]
     presented: str | None = field(repr=False)
     admitted: Admission | None
     input: InputT = field(repr=False)

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from zpmeow.api.connection import Connection
 from zpmeow.api.endpoint import DRAINING, RECALLED
+from zpmeow.api.plain_paths import PLAIN_PATHS
 from zpmeow.api.unmatched import Handler, refusing_unmatched
 from zpmeow.events import Observer
 
@@ -118,12 +119,20 @@ def _accept_all(port: socket.socket) -> list[socket.socket]:
             return found  # The queue is empty, or nothing more can be accepted.
 
 
-def recalling(app: web.Application, handler: Handler) -> Handler:
-    """Return the application's handler, with what was answered before answered without it."""
-    recalled = app[RECALLED]
+def shortened(app: web.Application, handler: Handler) -> Handler:
+    """Return the application's handler, with the short ways before it: the same answer again, a plain path."""
+    recalled, plain_paths = app[RECALLED], app[PLAIN_PATHS]
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        return recalled.answer(request) or await handler(request)
+        response = recalled.answer(request)
+        if response is not None:
+            return response
+        found = plain_paths.find(request)
+        if found is None:
+            return await handler(request)
+        endpoint, names = found
+        assert isinstance(request, web.Request)
+        return await endpoint.answer(request, names)
 
     return answer
 
@@ -151,7 +160,7 @@ async def open_server(
     try:
         server = runner.server
         assert server is not None
-        server.request_handler = recalling(app, refusing_unmatched(app, server.request_handler))
+        server.request_handler = shortened(app, refusing_unmatched(app, server.request_handler))
         factory = partial(
             Connection,
             server,

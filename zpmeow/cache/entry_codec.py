@@ -3,16 +3,19 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from zpmeow.cache.envelope import Corruption, Envelope, decode
-from zpmeow.cache.policy import FENCE_SECONDS, EntryKey, Loaded
+from zpmeow.cache.policy import FENCE_SECONDS, EntryKey, EntryPolicy, Loaded
 from zpmeow.cache.tier import Entry
 
 JITTER_RATIO = 0.1
 """Freshness is shortened by up to this share, so that what was cached together is not loaded again together."""
 
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
+_REMEMBERED = 4096
+_REMEMBERED_BYTES = 2048  # A record has some 400; 16 MB at the very most, then.
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class EntryCodec:
         self._now_ms = now_ms
         self._lifetime_seconds = lifetime_seconds
         self._chance = chance
+        self._open_again = lru_cache(maxsize=_REMEMBERED)(_open)
 
     def fresh_until_ms(self, key: EntryKey, loaded: Loaded, *, loaded_at_ms: int) -> int:
         """Return until when a value is fresh that was read from the truth at `loaded_at_ms`."""
@@ -99,21 +103,35 @@ class EntryCodec:
     def read(self, key: EntryKey, data: bytes, *, epoch: bytes) -> Reading | Corruption | None:
         """Judge the bytes that stood under the key; None: sound, but nothing to serve.
 
-        That is so for a fence, for an entry of another epoch, and for one past all use.
+        That is so for a fence, for an entry of another epoch, and for one past all use. The same bytes are opened once:
+        whoever reads them gets the same value.
         """
-        envelope = decode(data, key=key.text, kind=key.policy.kind, schema=key.policy.schema)
-        if isinstance(envelope, Corruption):
-            return envelope
+        policy = key.policy
+        opened = (self._open_again if len(data) <= _REMEMBERED_BYTES else _open)(key, policy, data)
+        if isinstance(opened, Corruption):
+            return opened
+        envelope, value = opened
         now = self._now_ms()
         if envelope.payload is None or envelope.epoch != epoch or now >= envelope.usable_until_ms:
             return None
-        try:
-            value = key.policy.decode(envelope.payload)
-        except _UNREADABLE:
-            return Corruption.SCHEMA
+        if isinstance(value, Corruption):
+            return value
         return Reading(
             value=value,
             version=envelope.version,
             fresh_until_ms=envelope.fresh_until_ms,
             usable_until_ms=envelope.usable_until_ms,
         )
+
+
+def _open(key: EntryKey, policy: EntryPolicy, data: bytes) -> tuple[Envelope, Any] | Corruption:
+    """Check and decode the bytes that stood under the key; the value may be a Corruption of its own."""
+    envelope = decode(data, key=key.text, kind=policy.kind, schema=policy.schema)
+    if isinstance(envelope, Corruption):
+        return envelope
+    if envelope.payload is None:
+        return envelope, None
+    try:
+        return envelope, policy.decode(envelope.payload)
+    except _UNREADABLE:
+        return envelope, Corruption.SCHEMA

@@ -27,6 +27,7 @@ class EntryPolicy:
         stale_seconds: how much longer it may be served, marked, while the database is away; 0 = never.
         encode: a value's bytes.
         decode: the reverse; raises ValueError, KeyError, TypeError or AttributeError on bytes that it cannot read.
+            Nobody may change what it returns: many readers get the same.
         weigh: about how many bytes a value takes in this process.
         note_bytes: how many bytes of notes a value may carry in the local tier; 0: none.
     """

@@ -25,6 +25,9 @@ class Entity(StrEnum):
     CREDENTIAL = "credential"
 
 
+_ENTITIES: Final = tuple(Entity)
+
+
 class SessionStatus(StrEnum):
     """Where a session's connection to WhatsApp stands."""
 
@@ -232,4 +235,4 @@ class Snapshot:
     @property
     def versions(self) -> tuple[int, ...]:
         """The versions of all its records, in the order of `Entity`."""
-        return tuple(self.records[entity].version for entity in Entity if entity in self.records)
+        return tuple(self.records[entity].version for entity in _ENTITIES if entity in self.records)

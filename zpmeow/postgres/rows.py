@@ -1,6 +1,7 @@
 """From rows to records: one function a record, by the column names that `statements` gives them."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from uuid import UUID
 
 from asyncpg import Record as Row
@@ -71,6 +72,7 @@ def credential_record(row: Row) -> CredentialRecord:
     )
 
 
+@lru_cache(maxsize=4096)  # The records of one row hold the same id.
 def plain_uuid(found: UUID) -> UUID:
     """Return the standard library's UUID: encoders of JSON refuse asyncpg's subclass."""
     return UUID(int=found.int)

@@ -9,7 +9,7 @@ A write goes on when its caller goes away, so that this process never answers le
 becomes of a write in which the truth broke off, and of all other changes, the change feed and the relay tell.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -223,10 +223,12 @@ class CachedSessionRepository(SessionRepository):
         answers = await self._cache.get_or_load(list(entities), load, may_be_stale=stale_allowed)
         if len(answers) < len(keys):
             return None
-        for key, answer in answers.items():
-            if answer.origin is Origin.LOCAL or answer.origin is Origin.TIER:
-                self._inspector.consider(session_id, entities[key], answer.version)
-        source = _worst(answers.values())
+        origins = {answer.origin for answer in answers.values()}
+        if Origin.LOCAL in origins or Origin.TIER in origins:
+            for key, answer in answers.items():
+                if answer.origin is Origin.LOCAL or answer.origin is Origin.TIER:
+                    self._inspector.consider(session_id, entities[key], answer.version)
+        source = max((_SOURCES[origin] for origin in origins), key=_BADNESS.__getitem__)
         return Snapshot(
             records={entity: answers[key].value for entity, key in keys.items()},
             source=source,
@@ -317,7 +319,3 @@ def _leads_to(reference: Hinted, session: SessionRecord) -> bool:
             return session.name == name
         case ByKeyHash(key_hash):
             return same_secret(session.key_hash, key_hash)
-
-
-def _worst(answers: Iterable[Answer]) -> ReadSource:
-    return max((_SOURCES[answer.origin] for answer in answers), key=_BADNESS.__getitem__)

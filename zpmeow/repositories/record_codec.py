@@ -19,6 +19,8 @@ from zpmeow.domain.records import (
     Webhook,
 )
 
+_STATUSES = {status.value: status for status in SessionStatus}
+
 
 def encode_session(record: SessionRecord) -> bytes:
     """Return the session's bytes, without its proxy's password."""
@@ -71,13 +73,13 @@ def encode_status(record: StatusRecord) -> bytes:
 
 
 def decode_status(data: bytes) -> StatusRecord:
-    """Read what `encode_status` wrote. Raises ValueError or TypeError."""
+    """Read what `encode_status` wrote. Raises ValueError, TypeError or KeyError."""
     session_id, version, status, desired_status, reason, changed_at, valid_until = orjson.loads(data)
     return StatusRecord(
         session_id=_read_uuid(session_id),
         version=version,
-        status=SessionStatus(status),
-        desired_status=SessionStatus(desired_status),
+        status=_STATUSES[status],
+        desired_status=_STATUSES[desired_status],
         reason=reason,
         changed_at=datetime.fromisoformat(changed_at),
         valid_until=None if valid_until is None else datetime.fromisoformat(valid_until),

@@ -82,7 +82,8 @@ class AccessService:
 
     def is_operator(self, presented: str | None) -> bool:
         """Tell whether the key is the operator's, without looking anything up or refusing anyone."""
-        return self._configured_role(presented) is Role.OPERATOR
+        digest = None if presented is None else hash_api_key(presented)
+        return self._configured_role(digest) is Role.OPERATOR
 
     async def admit(
         self, *, presented: str | None, access: Access, session: str | None, entities: frozenset[Entity]
@@ -100,7 +101,8 @@ class AccessService:
             Forbidden: a valid key that does not open this.
             Unavailable: the key had to be looked up in the database, which cannot answer.
         """
-        role = self._configured_role(presented)
+        digest = None if presented is None else hash_api_key(presented)
+        role = self._configured_role(digest)
         if role is not None:
             if role not in access.value:
                 message = f"the {role} key does not open this"
@@ -110,15 +112,16 @@ class AccessService:
                 reference=None if session is None else parse_reference(session),
                 sees_proxy_password=role is Role.ENGINE or self._engine_hash is None,
             )
-        if presented is None:
+        if presented is None or digest is None:
             message = "an API key is needed: X-API-Key, or Authorization: Bearer"
             raise Unauthorized(message)
-        return await self._admit_session(presented, access, session, entities)
+        if not is_plausible_api_key(presented):
+            raise Unauthorized(_OPENS_NOTHING)
+        return await self._admit_session(digest, access, session, entities)
 
-    def _configured_role(self, presented: str | None) -> Role | None:
-        if presented is None:
+    def _configured_role(self, digest: bytes | None) -> Role | None:
+        if digest is None:
             return None if self.asks_for_key else Role.OPERATOR
-        digest = hash_api_key(presented)
         if self._operator_hash is not None and same_secret(digest, self._operator_hash):
             return Role.OPERATOR
         if self._engine_hash is not None and same_secret(digest, self._engine_hash):
@@ -126,12 +129,10 @@ class AccessService:
         return None
 
     async def _admit_session(
-        self, presented: str, access: Access, session: str | None, entities: frozenset[Entity]
+        self, digest: bytes, access: Access, session: str | None, entities: frozenset[Entity]
     ) -> Admission:
-        if not is_plausible_api_key(presented):
-            raise Unauthorized(_OPENS_NOTHING)
         likely_id = None if session is None else parse_uuid(session)
-        snapshot = await self._reader.find(ByKeyHash(hash_api_key(presented), likely_id), entities)
+        snapshot = await self._reader.find(ByKeyHash(digest, likely_id), entities)
         if snapshot is None:
             raise Unauthorized(_OPENS_NOTHING)
         if Role.SESSION not in access.value:

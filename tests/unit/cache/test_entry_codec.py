@@ -191,3 +191,44 @@ def test_entry_is_corrupt_when_it_is_of_another_key_kind_or_schema(codec: EntryC
     other_schema = codec.read(EntryKey(KEY, replace(POLICY, schema=2)), sound, epoch=EPOCH)
 
     assert (other_key, other_kind, other_schema) == (Corruption.KEY, Corruption.SCHEMA, Corruption.SCHEMA)
+
+
+def counting_key(decoded: list[bytes]) -> EntryKey:
+    """Return the key with a policy that notes what it decodes."""
+
+    def decode(data: bytes) -> object:
+        decoded.append(data)
+        return json.loads(data)
+
+    return EntryKey(KEY, replace(POLICY, decode=decode))
+
+
+def test_same_bytes_are_decoded_once_and_judged_each_time(codec: EntryCodec, clock: FakeClock) -> None:
+    """What they say never changes; whether that may be served does."""
+    decoded: list[bytes] = []
+    key = counting_key(decoded)
+    data = value_of(codec, key=key).envelope
+
+    assert codec.read(key, data, epoch=EPOCH) == codec.read(key, bytes(bytearray(data)), epoch=EPOCH) == READING
+    assert codec.read(key, data, epoch=OTHER_EPOCH) is None
+    clock.now_ms = READING.usable_until_ms
+    assert codec.read(key, data, epoch=EPOCH) is None
+    assert decoded == [b'"v"']
+
+
+def test_large_entries_are_decoded_each_time(codec: EntryCodec) -> None:
+    """What is remembered is bounded in bytes, too."""
+    decoded: list[bytes] = []
+    key = counting_key(decoded)
+    data = value_of(codec, Loaded(value="v" * 3000, version=7), key=key).envelope
+
+    assert codec.read(key, data, epoch=EPOCH) == codec.read(key, data, epoch=EPOCH)
+    assert len(decoded) == 2
+
+
+def test_undecodable_entry_of_another_epoch_is_void_and_not_corrupt(codec: EntryCodec) -> None:
+    """Nobody looks into what is void."""
+    entry = value_of(codec, key=EntryKey(KEY, replace(POLICY, encode=lambda _value: b"not json")))
+
+    assert codec.read(KEY, entry.envelope, epoch=OTHER_EPOCH) is None
+    assert codec.read(KEY, entry.envelope, epoch=EPOCH) is Corruption.SCHEMA
