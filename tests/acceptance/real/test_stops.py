@@ -104,8 +104,8 @@ async def test_next_service_finds_nothing_old_when_redis_missed_a_change(
 ) -> None:
     """A change that Redis missed reaches it at the stop, or else all of its entries are void from then on."""
     settings = {"DATABASE_URL": database_url, "REDIS_URL": own_redis.url}
-    # So long that the service has not yet tried Redis again when it is stopped.
-    service = new_service(BREAKER_PROBE_INTERVAL="5m", **settings).start()
+    # So long that the service has not yet tried Redis again when it is stopped; so it must succeed when it tries first.
+    service = new_service(BREAKER_PROBE_INTERVAL="5m", CACHE_TIMEOUT="250ms", **settings).start()
     caller = new_caller(service)
     await caller.create("test-session")
     await caller.until_hits("/sessions/test-session/info")
