@@ -47,6 +47,7 @@ REQUESTS = Requests(
     p50_seconds=0.001,
     p99_seconds=0.005,
     longest_seconds=0.02,
+    longest_request="GET /x of A, 200",
 )
 PHASE = Measurement(
     seconds=10.0,
@@ -204,7 +205,7 @@ def test_requests_are_counted_by_what_became_of_them() -> None:
         Sample(is_read=True, due_at=1.0, ended_at=1.5, status=404, is_stale=True),
         Sample(is_read=True, due_at=10.5, ended_at=10.75, status=503),
         Sample(is_read=True, due_at=2.0, ended_at=3.0, status=0),
-        Sample(is_read=False, due_at=late - 0.5, ended_at=late + 1, status=503),
+        Sample(is_read=False, due_at=late - 0.5, ended_at=late + 1, status=503, request="GET /slow of A"),
         Sample(is_read=False, due_at=late + 0.5, ended_at=late + 1, status=500),
         Sample(is_read=False, due_at=4.0, is_sent=False),
     ]
@@ -224,6 +225,7 @@ def test_requests_are_counted_by_what_became_of_them() -> None:
         p50_seconds=0.125,
         p99_seconds=0.375,
         longest_seconds=1.5,
+        longest_request="GET /slow of A, 503",
     )
 
 

@@ -1,5 +1,5 @@
 """Connections to several processes, as behind a balancer: idle ones are used until their process ends them; new ones
-are made to those that say that they are ready.
+are made to those that say that they are ready. Who refuses a connection is not ready until it says so again.
 """
 
 import asyncio
@@ -53,6 +53,10 @@ class Rotation:
         """Whether the process has said so when it was asked last."""
         return name in self._ready
 
+    def refused(self, name: str) -> None:
+        """Take note that the process has refused a connection."""
+        self._ready.discard(name)
+
     async def _watch(self, name: str, port: int) -> None:
         client = HttpClient(port)
         try:
@@ -91,6 +95,7 @@ class Callers(Generic[CallerT]):
             try:
                 await caller.connect()
             except ConnectionLostError:
+                self._rotation.refused(name)
                 continue
             return caller
         return None

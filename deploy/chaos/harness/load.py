@@ -8,10 +8,11 @@ every answer is judged, by the same rules. What was sent once is not sent again.
 import asyncio
 import math
 import random
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from deploy.chaos.harness.callers import Callers, Rotation
-from tests.coherence.changes import change_value
+from tests.coherence.changes import Change, change_value
 from tests.coherence.http_client import Answer
 from tests.coherence.ledger import VALUES
 from tests.coherence.reading import STALE, Court, Reader, choose
@@ -30,6 +31,7 @@ class Sample:
     Attributes:
         status: 0: there was no answer, or nobody to ask.
         is_sent: False: too many were under way, or its time had long passed.
+        request: what was asked, and of which process.
     """
 
     is_read: bool
@@ -38,6 +40,7 @@ class Sample:
     status: int = 0
     is_sent: bool = True
     is_stale: bool = False
+    request: str = ""
 
     @property
     def seconds(self) -> float:
@@ -129,35 +132,41 @@ class Load:
             self._errors.append(error)
 
     async def _call(self, sample: Sample) -> None:
-        answer = await (self._read() if sample.is_read else self._write())
+        answer = await (self._read(sample) if sample.is_read else self._write(sample))
         sample.ended_at = self._clock()
         if answer is not None:
             sample.status, sample.is_stale = answer.status, answer.cache_status == STALE
 
-    async def _read(self) -> Answer | None:
+    async def _read(self, sample: Sample) -> Answer | None:
         reader = await self._readers.take()
         if reader is None:
             return None
-        answer = await reader.read(choose(self._court.ledger, self._chance))
+        question = choose(self._court.ledger, self._chance)
+        sample.request = f"{question.request()} of {reader.process}"
+        answer = await reader.read(question)
         self._readers.put_back(reader)
         return answer
 
-    async def _write(self) -> Answer | None:
+    async def _write(self, sample: Sample) -> Answer | None:
         writer = await self._writers.take()
         if writer is None:
             return None
-        answer = await self._write_by(writer)
+        answer = await self._write_by(writer, sample)
         self._writers.put_back(writer)
         return answer
 
-    async def _write_by(self, writer: Writer) -> Answer | None:
+    async def _write_by(self, writer: Writer, sample: Sample) -> Answer | None:
+        def send(change: Change) -> Awaitable[Answer | None]:
+            sample.request = f"{change.request} of {writer.process}"
+            return writer.write(change)
+
         ledger, chance = self._court.ledger, self._chance
         is_structural = chance.random() < _STRUCTURAL_RATIO
         slot = choose_slot(ledger, chance, structural=is_structural)
         if (is_structural or slot.session is None) and not slot.lock.locked() and slot.doubt is None:
             async with slot.lock:
-                return await writer.write(structural_change(ledger, slot, chance))
+                return await send(structural_change(ledger, slot, chance))
         if slot.session is None:
             slot = chance.choice([slot for slot in ledger.slots if slot.session is not None])
         assert slot.session is not None
-        return await writer.write(change_value(ledger, slot, slot.session, chance.choice(VALUES), chance))
+        return await send(change_value(ledger, slot, slot.session, chance.choice(VALUES), chance))

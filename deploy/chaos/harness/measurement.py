@@ -51,6 +51,7 @@ class Requests:
     p50_seconds: float
     p99_seconds: float
     longest_seconds: float
+    longest_request: str
 
     @property
     def unexplained(self) -> int:
@@ -86,6 +87,7 @@ def count(samples: Sequence[Sample], timeline: Timeline) -> Requests:
         for sample in sent
         if not sample.has_failed
     )
+    longest = max(sent, key=lambda sample: sample.seconds, default=None)
     failed = Counter(
         (sample.is_read, timeline.may_refuse(sample.due_at, sample.ended_at)) for sample in sent if sample.has_failed
     )
@@ -101,7 +103,8 @@ def count(samples: Sequence[Sample], timeline: Timeline) -> Requests:
         paused_seconds=timeline.stalled_seconds(CHECKER, samples[0].due_at, samples[-1].due_at) if samples else 0.0,
         p50_seconds=quantile(waits, 0.5),
         p99_seconds=quantile(waits, 0.99),
-        longest_seconds=max((sample.seconds for sample in sent), default=math.nan),
+        longest_seconds=math.nan if longest is None else longest.seconds,
+        longest_request="" if longest is None else f"{longest.request}, {longest.status}",
     )
 
 

@@ -39,7 +39,7 @@ def time_problems(outcome: Outcome) -> list[str]:
     for name, phase in _phases(outcome):
         requests = phase.requests
         if requests.longest_seconds > outcome.scenario.limits.longest_seconds:
-            found.append(f"{name}: somebody waited for {requests.longest_seconds:.1f} s")
+            found.append(f"{name}: somebody waited for {requests.longest_seconds:.1f} s: {requests.longest_request}")
         if requests.sent < _SENT_RATIO * requests.due:
             found.append(f"{name}: only {requests.sent} of {requests.due} requests were sent: this proves nothing")
     return found

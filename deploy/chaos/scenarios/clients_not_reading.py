@@ -13,6 +13,7 @@ _SECONDS = 10.0
 _REQUESTS = 200
 _RECEIVE_BUFFER_BYTES = 2048
 _HELD_SECONDS = 5.0
+_MOST_MEMORY_RATIO = 1.35  # aiohttp keeps the heads of 12,000 requests that were sent and whose turn has not come.
 _REQUEST = b"GET /openapi.json HTTP/1.1\r\nHost: deaf.test\r\n\r\n"  # Much to send, and nothing to work out.
 
 
@@ -43,5 +44,5 @@ SCENARIO = Scenario(
     aborts_when="the service accepts no connections",
     inject=_inject,
     expects=(seen_by_the_fault,),
-    limits=Limits(p99_seconds=0.2),
+    limits=Limits(p99_seconds=0.2, memory_ratio=_MOST_MEMORY_RATIO),
 )
