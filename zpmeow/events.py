@@ -213,7 +213,10 @@ class RequestStarted:
 
 @dataclass(slots=True)
 class RequestFinished:
-    """An HTTP request was answered. `route` is the template, never the path; `cache_status` as in the answer."""
+    """An HTTP request was answered. `route` is the template, never the path; `cache_status` as in the answer.
+
+    `waited_seconds`: the part of its duration for which it waited because its caller had asked it to.
+    """
 
     request_id: str
     method: str
@@ -221,6 +224,24 @@ class RequestFinished:
     status: int
     duration_seconds: float
     cache_status: str | None
+    waited_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class WaitBegun:
+    """A request begins to wait for news, because its caller asked it to."""
+
+
+@dataclass(slots=True)
+class WaitEnded:
+    """It goes on."""
+
+
+@dataclass(slots=True)
+class LoopChecked:
+    """A timer of the event loop came up so late."""
+
+    delay_seconds: float
 
 
 @dataclass(slots=True)
@@ -264,6 +285,9 @@ Event = (
     | DatabaseReachabilityChanged
     | RequestStarted
     | RequestFinished
+    | WaitBegun
+    | WaitEnded
+    | LoopChecked
     | RequestCrashed
     | BackgroundTaskCrashed
 )

@@ -16,6 +16,7 @@ from tests.acceptance.parts import (
     PlainExposition,
     QuietPool,
     RecordedEvents,
+    RecordedLog,
     SettableClock,
     SettableHealth,
     WholeCache,
@@ -78,6 +79,7 @@ class Api:
     database: SettableHealth
     cache: SettableHealth
     store: MemoryControlStore
+    log: RecordedLog
     events: RecordedEvents = field(repr=False)
     default_key: str | None
 
@@ -162,7 +164,7 @@ async def running_api(
         commands.end_waits()
         arrivals.end_waits()
 
-    database, cache, store = SettableHealth(), SettableHealth(), MemoryControlStore()
+    database, cache, store, log = SettableHealth(), SettableHealth(), MemoryControlStore(), RecordedLog()
     health = HealthService(database=database, cache=cache if cache_enabled else None)
     health.open_to_traffic()
     app = create_app(
@@ -179,6 +181,7 @@ async def running_api(
             database=database,
             pool=QuietPool(),
         ),
+        log_control=log,
         exposition=PlainExposition(),
         observer=events,
         is_loopback=is_loopback,
@@ -203,6 +206,7 @@ async def running_api(
                 database=database,
                 cache=cache,
                 store=store,
+                log=log,
                 events=events,
                 default_key=operator_key or None,
             )

@@ -16,6 +16,7 @@ from zpmeow.domain.records import Entity, Notes, ReadSource, Snapshot, SnapshotR
 from zpmeow.domain.references import SessionReference
 from zpmeow.events import Event
 from zpmeow.services.cache_control import CacheFacts, PoolFacts
+from zpmeow.services.log_control import LogControl, LogLevel
 from zpmeow.services.system_state import SystemState
 
 EventT = TypeVar("EventT")
@@ -127,6 +128,18 @@ class QuietPool:
     def pool_facts(self) -> PoolFacts:
         """Return how it is."""
         return PoolFacts(size=10, idle=10, in_use=0, waiting=0)
+
+
+class RecordedLog(LogControl):
+    """Notes to which levels it was set."""
+
+    def __init__(self) -> None:
+        """To none yet."""
+        self.levels: list[LogLevel] = []
+
+    @override
+    def set_level(self, level: LogLevel) -> None:
+        self.levels.append(level)
 
 
 class PlainExposition:

@@ -55,6 +55,7 @@ def test_document_holds_the_routes_of_the_contract() -> None:
         ("POST", "/cache/warm"),
         ("GET", "/cache/stats"),
         ("PUT", "/cache/mode"),
+        ("PUT", "/log/level"),
         ("GET", "/health"),
         ("GET", "/health/live"),
         ("GET", "/health/ready"),

@@ -231,6 +231,8 @@ async def test_engine_reads_the_proxy_back_as_it_was_sent(api: Api, url: str, sh
         ("PUT", "/sessions/test-session/credentials", {"device_jid": "1@s.whatsapp.net\0"}),
         ("PUT", "/sessions/test-session/credentials", {"device_jid": "1" * 120 + "@s.whatsapp.net"}),
         ("PUT", "/cache/mode", {"mode": "off"}),
+        ("PUT", "/log/level", {"level": "loud"}),
+        ("PUT", "/log/level", {}),
         ("POST", "/cache/warm", {"limit": 0}),
         ("POST", "/cache/warm", {"limit": 10_001}),
     ],

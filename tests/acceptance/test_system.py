@@ -9,6 +9,7 @@ from zpmeow.domain.errors import Overloaded
 from zpmeow.domain.records import ReadSource
 from zpmeow.domain.references import ById, ByName
 from zpmeow.events import RequestCrashed, RequestFinished, RequestStarted
+from zpmeow.services.log_control import LogLevel
 
 # What Prometheus 3 sends.
 PROMETHEUS_ACCEPT = (
@@ -151,6 +152,14 @@ async def test_cache_mode_is_switched_and_seen(api: Api) -> None:
     assert (switched.status, switched.data["mode"]) == (200, "bypass")
     assert stats.data["cache"]["mode"] == "bypass"
     assert api.store.mode == "bypass"
+
+
+async def test_log_level_is_changed(api: Api) -> None:
+    """From now on; the answer says to what."""
+    changed = await api.call("PUT", "/log/level", {"level": "debug"})
+
+    assert (changed.status, changed.data["level"], changed.data["action"]) == (200, "debug", "set_log_level")
+    assert api.log.levels == [LogLevel.DEBUG]
 
 
 async def test_warming_loads_as_many_sessions_as_asked(api: Api) -> None:

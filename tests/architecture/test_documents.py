@@ -1,5 +1,6 @@
 """What the documents say is so: settings, endpoints, metrics, links. No committed file tells where it was written."""
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ from zpmeow.api.openapi import make_document
 from zpmeow.api.routes import API_ROUTES
 from zpmeow.services.system_state import SystemState
 from zpmeow.settings import load_settings
-from zpmeow.telemetry.metrics import Metrics, make_registry
+from zpmeow.telemetry.metrics import Metrics
 
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENTS: Final = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -102,7 +103,7 @@ def test_endpoints_are_all_in_readme_and_changelog_when_the_api_has_them() -> No
 
 def test_metrics_are_all_in_the_changelog_when_the_service_has_them() -> None:
     """The changelog names every series of ours, and none that is not there."""
-    metrics = Metrics(registry=make_registry())
+    metrics = Metrics()
     state = SystemState(
         cache_enabled=True,
         cache_connected=True,
@@ -189,3 +190,31 @@ def test_committed_files_tell_nothing_of_the_machine_when_read() -> None:
         ]
 
     assert found == []
+
+
+def test_fields_and_modules_of_the_log_are_documented() -> None:
+    """Every field that a line is given, and every name that tells, stands in docs/logs.md."""
+    calls = [
+        call
+        for folder in ("telemetry", "bootstrap")
+        for file in (ROOT / "zpmeow" / folder).glob("*.py")
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+    ]
+    levels = {"debug", "info", "warning", "error"}
+    fields = {keyword.arg for call in calls if _name(call) in levels for keyword in call.keywords} - {"exc_info", None}
+    modules = {
+        call.args[0].value
+        for call in calls
+        if _name(call) == "logger" and call.args and isinstance(call.args[0], ast.Constant)
+    }
+    told = set(re.findall(r"`([a-z_-]+)`", (ROOT / "docs/logs.md").read_text(encoding="utf-8")))
+
+    assert {"duration_ms", "cached_version"} <= fields
+    assert {"http", "logs"} <= modules
+    assert (fields - told, modules - told) == (set(), set())
+
+
+def _name(call: ast.Call) -> str:
+    assert isinstance(call.func, ast.Attribute)
+    return call.func.attr

@@ -23,6 +23,7 @@ from zpmeow.services.access import AccessService
 from zpmeow.services.cache_control import CacheControl
 from zpmeow.services.commands import CommandService
 from zpmeow.services.health import HealthService
+from zpmeow.services.log_control import LogControl
 from zpmeow.services.sessions import SessionService
 
 BODY_TIMEOUT_SECONDS = 10.0
@@ -36,6 +37,7 @@ def create_app(
     end_waits: Callable[[], None],
     health: HealthService,
     cache_control: CacheControl,
+    log_control: LogControl,
     exposition: Exposition,
     observer: Observer,
     is_loopback: bool,
@@ -55,6 +57,7 @@ def create_app(
         end_waits: lets those go who wait for something; called when the stop begins.
         health: how the parts are.
         cache_control: the operator's hand on the cache.
+        log_control: the operator's hand on the log.
         exposition: writes the metrics down.
         observer: learns of every request.
         is_loopback: the service listens on a loopback address only.
@@ -72,6 +75,7 @@ def create_app(
         pictures=Pictures(),
         health=health,
         cache_control=cache_control,
+        log_control=log_control,
         exposition=exposition,
         is_loopback=is_loopback,
         metrics_token=metrics_token,

@@ -32,6 +32,7 @@ from zpmeow.domain.errors import SessionNotFound
 from zpmeow.domain.patience import patience_until
 from zpmeow.domain.references import ByName
 from zpmeow.events import Observer, RequestCrashed, RequestFinished, RequestStarted
+from zpmeow.services.pauses import counting_pauses
 
 # What a request counts as whose caller gets no answer: one that was cancelled at the stop, and one whose caller hung up
 # (as nginx has it: no failure of ours).
@@ -88,7 +89,10 @@ class Endpoint:
             open_budget if route.within_budget else lambda _: nullcontext()
         )
         self._limit_patience: Callable[[float], AbstractContextManager[object]] = (
-            patience_until if route.within_budget and not route.waits else lambda _: nullcontext()
+            patience_until if route.within_budget else lambda _: nullcontext()
+        )
+        self._count_pauses: Callable[[Observer], AbstractContextManager[counting_pauses | None]] = (
+            counting_pauses if route.waits else lambda _: nullcontext()
         )
         self._watch_caller: Callable[[web.Request], AbstractContextManager[object]] = (
             cancelled_by_hang_up if route.waits else lambda _: nullcontext()
@@ -102,8 +106,13 @@ class Endpoint:
         status, cache_status = _ABANDONED, None
         observer(RequestStarted())
         started = time.perf_counter()
+        pauses: counting_pauses | None = None
         try:
-            with self._watch_caller(request), self._open_budget(pipeline.cache_budget_seconds):
+            with (
+                self._count_pauses(observer) as pauses,
+                self._watch_caller(request),
+                self._open_budget(pipeline.cache_budget_seconds),
+            ):
                 answer = await self._answer(request, identity, request.match_info if names is None else names)
             status, cache_status = answer.status, answer.cache_status
             answer.closes = answer.closes or pipeline.draining.begun
@@ -124,6 +133,7 @@ class Endpoint:
                     status=status,
                     duration_seconds=time.perf_counter() - started,
                     cache_status=cache_status,
+                    waited_seconds=0.0 if pauses is None else pauses.seconds,
                 )
             )
 

@@ -28,6 +28,7 @@ from zpmeow.api.text_rules import (
 from zpmeow.cache.mode import CacheMode
 from zpmeow.domain.records import SessionStatus, Webhook
 from zpmeow.services.commands import read_cursor
+from zpmeow.services.log_control import LogLevel
 
 
 def _whole(value: object) -> object:
@@ -171,6 +172,12 @@ class SetMode(Input):
     """Whether the cache may be used."""
 
     mode: CacheMode
+
+
+class SetLogLevel(Input):
+    """How much the log tells."""
+
+    level: LogLevel
 
 
 class WarmCache(Input):

@@ -20,6 +20,7 @@ from zpmeow.services.access import Access, AccessService, Admission
 from zpmeow.services.cache_control import CacheControl
 from zpmeow.services.commands import CommandService
 from zpmeow.services.health import HealthService
+from zpmeow.services.log_control import LogControl
 from zpmeow.services.sessions import NOTHING, SessionService
 
 # What the caller sends as body or query: a model of `inputs`, or None.
@@ -37,6 +38,7 @@ class ApiServices:
         pictures: draws codes.
         health: how the parts are.
         cache_control: the operator's hand on the cache.
+        log_control: the operator's hand on the log.
         exposition: writes the metrics down.
         is_loopback: the service listens on a loopback address only, so `/metrics` and the reasons in
             `/health` need no key.
@@ -51,6 +53,7 @@ class ApiServices:
     pictures: Pictures
     health: HealthService
     cache_control: CacheControl
+    log_control: LogControl
     exposition: Exposition
     is_loopback: bool
     metrics_token: str = field(default="", repr=False)

@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from zpmeow.cache.mode import CacheMode
 from zpmeow.domain.commands import CommandAction
 from zpmeow.domain.records import SessionStatus
+from zpmeow.services.log_control import LogLevel
 
 _closed = with_config(ConfigDict(extra="forbid"))
 
@@ -209,6 +210,16 @@ class ModeShape(TypedDict):
     status: Success
     timestamp: datetime
     mode: CacheMode
+
+
+@_closed
+class LogLevelShape(TypedDict):
+    """Answer of a changed log level."""
+
+    action: str
+    status: Success
+    timestamp: datetime
+    level: LogLevel
 
 
 class LatencyShape(TypedDict):

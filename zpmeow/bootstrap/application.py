@@ -44,7 +44,8 @@ from zpmeow.services.silence_sweep import SilenceSweep
 from zpmeow.settings import CacheSettings, Settings
 from zpmeow.telemetry.log_observer import LogObserver
 from zpmeow.telemetry.logs import Logs
-from zpmeow.telemetry.metrics import Metrics, make_registry
+from zpmeow.telemetry.loop_watch import watch_loop
+from zpmeow.telemetry.metrics import Metrics
 
 _WAIT_SECONDS = 0.5  # Between two tries to reach the database at the start.
 _GRACE_SECONDS = 5.0  # For writes under way whose callers have gone; each has the deadline DB_TIMEOUT too.
@@ -112,7 +113,7 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
     Raises:
         ListenError: the address cannot be listened on.
     """
-    metrics = Metrics(registry=make_registry())
+    metrics = Metrics(log=logs.sink)
     metrics.expect_routes((route.method, route.path) for route in ROUTES)
     observer = Observers((metrics, LogObserver(logs=logs, tells_requests=settings.log.requests)))
     async with AsyncExitStack() as stack:
@@ -134,6 +135,7 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
                 observer=observer,
             )
         )
+        await stack.enter_async_context(running("loop-watch", lambda: watch_loop(observer), observer=observer))
         watch = ControlWatch(store=store, followers=(clock.synchronise, parts.follow), observer=observer)
         truth = PostgresSessionRepository(database=database)
         inspector = Inspector(
@@ -187,6 +189,7 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
                 database=database_health,
                 pool=_PoolInspection(database, finds),
             ),
+            log_control=logs,
             epoch_tag=parts.epoch_tag,
             exposition=metrics,
             observer=observer,
@@ -215,6 +218,7 @@ async def _open_server(
     clock: DatabaseClock,
     health: HealthService,
     cache_control: CacheControl,
+    log_control: Logs,
     epoch_tag: Callable[[], str],
     exposition: Metrics,
     observer: Observer,
@@ -230,6 +234,7 @@ async def _open_server(
         end_waits=waits.end,
         health=health,
         cache_control=cache_control,
+        log_control=log_control,
         exposition=exposition,
         observer=observer,
         is_loopback=not settings.server.is_public,

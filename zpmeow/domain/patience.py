@@ -39,6 +39,11 @@ class patience_until:  # noqa: N801  (a context manager is called like a functio
         _ends_at.reset(self._token)
 
 
+def extend_patience(seconds: float) -> None:
+    """Let the questions of this task, in the block that bounds them, be answered so much later."""
+    _ends_at.set(_ends_at.get() + seconds)
+
+
 def patience_left(now: float) -> float:
     """Return the seconds that are left at `now` (time.monotonic): less than 0 if none are, infinite without a limit."""
     return _ends_at.get() - now

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from zpmeow.domain.changes import Change, ChangeFollower
 from zpmeow.domain.errors import Stopping
+from zpmeow.services.pauses import pausing
 
 
 class Watch:
@@ -37,7 +38,8 @@ class Watch:
         patience = deadline - asyncio.get_running_loop().time()
         if not self._arrivals.has_ended and patience > 0:
             try:
-                await asyncio.wait_for(self._woken.wait(), patience)
+                with pausing():
+                    await asyncio.wait_for(self._woken.wait(), patience)
             except TimeoutError:
                 return False
         if self._arrivals.has_ended:

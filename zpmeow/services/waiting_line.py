@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from zpmeow.services.pauses import pausing
+
 
 @dataclass(slots=True)
 class Turn:
@@ -74,7 +76,8 @@ class WaitingLine:
         self._places.append(place)
         self._let_go()
         try:
-            await asyncio.wait([place], timeout=patience)
+            with pausing():
+                await asyncio.wait([place], timeout=patience)
         except asyncio.CancelledError:
             if not self._leave(place):
                 self._end_turn(there_may_be_more=True)

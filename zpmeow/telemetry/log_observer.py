@@ -24,6 +24,7 @@ from zpmeow.events import (
     LeadChanged,
     LoadCoalesced,
     LoadFinished,
+    LoopChecked,
     PromisesEnded,
     QueryFinished,
     RequestCrashed,
@@ -31,6 +32,8 @@ from zpmeow.events import (
     RequestStarted,
     SessionRead,
     TrustChanged,
+    WaitBegun,
+    WaitEnded,
 )
 from zpmeow.telemetry.logs import Logs
 
@@ -40,11 +43,14 @@ _MAX_REMEMBERED_KEYS: Final = 10_000  # Some 2 MB; a key that is found corrupt a
 class LogObserver:
     """Writes the lines. Costs next to nothing for events that have no line."""
 
-    ignores = frozenset({CacheLookedUp, CacheOperated, RequestStarted, QueryFinished, LoadFinished, LoadCoalesced})
+    ignores = frozenset(
+        {CacheLookedUp, CacheOperated, RequestStarted, QueryFinished, LoadFinished, LoadCoalesced}
+        | {WaitBegun, WaitEnded, LoopChecked}
+    )
 
     def __init__(self, *, logs: Logs, tells_requests: bool = True) -> None:
         """Write to these logs; `tells_requests`: each HTTP request is a line."""
-        self._tells_reads = logs.tells_debug
+        self._logs = logs
         self._tells_requests = tells_requests
         self._repository = logs.logger("cached-repo")
         self._cache = logs.logger("cache")
@@ -62,12 +68,14 @@ class LogObserver:
             case CacheLookedUp() | CacheOperated() | RequestStarted():
                 pass  # As in `ignores`.
             case SessionRead():
-                if self._tells_reads:
+                if self._logs.tells_debug:
                     self._tell_read(event)
             case RequestFinished():
                 if self._tells_requests:
                     self._tell_request(event)
             case QueryFinished() | LoadFinished() | LoadCoalesced():
+                pass  # As in `ignores`.
+            case WaitBegun() | WaitEnded() | LoopChecked():
                 pass  # As in `ignores`.
             case InvalidationSent():
                 pass
@@ -116,6 +124,7 @@ class LogObserver:
             route=event.route,
             status=event.status,
             duration_ms=round(event.duration_seconds * 1000, 3),
+            waited_ms=round(event.waited_seconds * 1000, 3),
             cache_status=event.cache_status,
         )
 

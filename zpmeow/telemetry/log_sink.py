@@ -16,6 +16,9 @@ from typing import Protocol, TextIO
 from structlog.typing import EventDict
 from typing_extensions import override
 
+from zpmeow.services.log_control import LogLevel
+from zpmeow.telemetry.tallies import Counts
+
 Render = Callable[[EventDict], str]
 
 _ROTATION_CHECK_SECONDS = 1.0  # A line more or less in the old file does no harm.
@@ -125,12 +128,17 @@ class LogSink:
 
     def __init__(self, writers: Sequence[tuple[LineWriter, Render]]) -> None:
         """Write to these, each line made by the function beside the writer."""
-        self._targets = [_Target(writer, render) for writer, render in writers]
+        self.told = Counts((level.value,) for level in LogLevel)
+        """How many entries there were, by level."""
+        self.lost = Counts([()])
+        """How many lines a writer could not write."""
+        self._targets = [_Target(writer, render, self.lost) for writer, render in writers]
         self._lock = threading.Lock()  # Libraries log from threads of their own.
 
     def write(self, entry: EventDict) -> None:
         """Write one entry everywhere; never raises for what the outside does."""
         with self._lock:
+            self.told[entry["level"],] += 1
             for target in self._targets:
                 target.write(entry)
 
@@ -145,25 +153,21 @@ class LogSink:
 
 
 class _Target:
-    def __init__(self, writer: LineWriter, render: Render) -> None:
+    def __init__(self, writer: LineWriter, render: Render, lost: Counts) -> None:
         self.writer = writer
         self._render = render
         self._lost = 0
+        self._lost_by_all = lost
 
     def write(self, entry: EventDict) -> None:
         try:
             if self._lost:
-                told = {key: entry[key] for key in ("timestamp",) if key in entry}
-                told |= {
-                    "level": "warning",
-                    "module": "logs",
-                    "message": f"{self._lost} log lines could not be written",
-                }
-                self.writer.write_line(self._render(told))
+                self.writer.write_line(self._render(self._loss(entry["timestamp"])))
                 self._lost = 0
             self.writer.write_line(self._render(entry))
         except (OSError, ValueError):
             self._lost += 1  # Told with the next line that can be written.
+            self._lost_by_all[()] += 1
 
     def _loss(self, timestamp: str) -> EventDict:
         message = f"{self._lost} log lines could not be written"

@@ -20,10 +20,18 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 from typing_extensions import override
 
+from zpmeow.services.log_control import LogControl, LogLevel
 from zpmeow.telemetry.log_sink import FileWriter, LineWriter, LogSink, StreamWriter
 from zpmeow.telemetry.redaction import make_redactor
 
-_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_LEVELS: Final = {
+    LogLevel.DEBUG: logging.DEBUG,
+    LogLevel.INFO: logging.INFO,
+    LogLevel.WARNING: logging.WARNING,
+    LogLevel.ERROR: logging.ERROR,
+}
+_SEVERITIES: Final[dict[str, int]] = {level.value: severity for level, severity in _LEVELS.items()}
+_ANY_LEVEL: Final = structlog.make_filtering_bound_logger(logging.DEBUG)  # The level is asked for at each line.
 _MAX_TEXT_CHARACTERS: Final = 16_384  # Arbitrary; a traceback has some 5,000.
 _HARMLESS_TYPES: Final = frozenset({int, float, bool, type(None)})
 _CONSOLE_COLUMN: Final = 60  # Where the fields begin on a terminal; most messages are shorter.
@@ -31,10 +39,12 @@ _LINE_BREAKS_KEPT: Final = {ord("\n"): "\n", ord("\t"): "\t"}
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
-class Logs:
+class Logs(LogControl):
     """The opened log."""
 
-    def __init__(self, *, level: str, sink: LogSink, redact: Callable[[str], str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, level: LogLevel, sink: LogSink, redact: Callable[[str], str], clock: Callable[[], float]
+    ) -> None:
         """Write lines of this level and above; use `open_logs`."""
         self._level = level
         self._sink = sink
@@ -42,19 +52,37 @@ class Logs:
         self._clock = clock
         self._bridge = _StandardLibraryBridge(logs=self)
         self._root_level = logging.root.level
-        self._wrapper_class = structlog.make_filtering_bound_logger(_LEVELS[level])
+
+    @property
+    def sink(self) -> LogSink:
+        """Where the lines go, and how many there were."""
+        return self._sink
 
     @property
     def tells_debug(self) -> bool:
-        """Whether debug lines are written at all."""
-        return self._level == "debug"
+        """Whether debug lines are written at all, now."""
+        return self._level is LogLevel.DEBUG
+
+    @override
+    def set_level(self, level: LogLevel) -> None:
+        if level is self._level:
+            return
+        # Told where it can be read: before the log falls silent, or after it has begun to speak.
+        tells_less = _LEVELS[level] > _LEVELS[self._level]
+        if tells_less:
+            self._tell_level(level)
+        self._level = level
+        if self._bridge in logging.root.handlers:
+            self._set_root_level()
+        if not tells_less:
+            self._tell_level(level)
 
     def logger(self, module: str) -> FilteringBoundLogger:
         """Return a logger whose lines carry this module."""
         logger: FilteringBoundLogger = structlog.wrap_logger(
             self._sink,
-            processors=[structlog.processors.add_log_level, self._complete],
-            wrapper_class=self._wrapper_class,
+            processors=[self._drop_below_level, structlog.processors.add_log_level, self._complete],
+            wrapper_class=_ANY_LEVEL,
             cache_logger_on_first_use=True,
             module=module,
         ).bind()
@@ -63,7 +91,7 @@ class Logs:
     def take_over_standard_library(self) -> None:
         """Send the standard library's lines this way too: warnings and worse, with debug also information."""
         logging.root.addHandler(self._bridge)
-        logging.root.setLevel(logging.INFO if self.tells_debug else max(_LEVELS[self._level], logging.WARNING))
+        self._set_root_level()
         logging.captureWarnings(capture=True)
 
     def close(self) -> None:
@@ -73,6 +101,17 @@ class Logs:
             logging.root.removeHandler(self._bridge)
             logging.root.setLevel(self._root_level)
         self._sink.close()
+
+    def _tell_level(self, level: LogLevel) -> None:
+        self.logger("logs").warning("The level of this log is %s from now on", level.value)
+
+    def _set_root_level(self) -> None:
+        logging.root.setLevel(logging.INFO if self.tells_debug else max(_LEVELS[self._level], logging.WARNING))
+
+    def _drop_below_level(self, _logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
+        if _SEVERITIES.get(method, logging.ERROR) < _LEVELS[self._level]:
+            raise structlog.DropEvent
+        return fields
 
     def _complete(self, _logger: WrappedLogger, _method: str, fields: EventDict) -> tuple[tuple[EventDict], EventDict]:
         now = datetime.fromtimestamp(self._clock(), UTC)
@@ -124,7 +163,7 @@ def open_logs(
     if file is not None:
         plain = _make_console_renderer(colors=False)
         writers.append((FileWriter(path=file), plain if log_format == "console" else render_json))
-    logs = Logs(level=level, sink=LogSink(writers), redact=make_redactor(secrets), clock=clock)
+    logs = Logs(level=LogLevel(level), sink=LogSink(writers), redact=make_redactor(secrets), clock=clock)
     logs.take_over_standard_library()
     return logs
 

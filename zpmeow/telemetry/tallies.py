@@ -57,9 +57,13 @@ class Timing:
         self.sum_seconds += seconds
         self._counts[bisect_left(BOUNDS_SECONDS, seconds)] += 1
 
+    def cumulative(self) -> list[int]:
+        """Return how many durations were at or below each bound, and how many there were."""
+        return list(accumulate(self._counts))
+
     def buckets(self) -> Buckets:
         """Return the upper bounds in seconds, the last infinite, and how many durations were at or below each."""
-        return list(zip((*BOUNDS_SECONDS, float("inf")), accumulate(self._counts), strict=True))
+        return list(zip((*BOUNDS_SECONDS, float("inf")), self.cumulative(), strict=True))
 
 
 class Timings(dict[Labels, Timing]):

@@ -24,6 +24,7 @@ from zpmeow.events import (
     LoadFinished,
     LoadOutcome,
     LookupOutcome,
+    LoopChecked,
     QueryFinished,
     RequestCrashed,
     RequestFinished,
@@ -31,6 +32,8 @@ from zpmeow.events import (
     SessionRead,
     Tier,
     TrustChanged,
+    WaitBegun,
+    WaitEnded,
 )
 from zpmeow.telemetry.log_observer import LogObserver
 from zpmeow.telemetry.logs import Logs, open_logs
@@ -98,6 +101,9 @@ WITHOUT_A_LINE: list[Event] = [
     InvalidationSent("write", "failed"),
     QueryFinished("find", "timeout", 5.0),
     RequestStarted(),
+    WaitBegun(),
+    WaitEnded(),
+    LoopChecked(0.1),
 ]
 
 
@@ -126,6 +132,7 @@ def test_request_is_one_line_with_its_facts(tell: Tell) -> None:
         "route": "/sessions/{sessionId}/info",
         "status": 200,
         "duration_ms": 1.234,
+        "waited_ms": 0.0,
         "cache_status": "zpmeow-redis; hit",
     }
 

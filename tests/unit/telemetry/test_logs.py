@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from zpmeow.services.log_control import LogLevel
 from zpmeow.telemetry.logs import Logs, open_logs, render_json
 
 NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z
@@ -91,6 +92,30 @@ def test_lines_below_the_level_are_not_written(open_log: OpenLogs, level: str, e
         tell("x")
 
     assert [line["level"] for line in lines_of(out)] == expected
+
+
+def test_level_can_be_changed_while_loggers_are_in_use(open_log: OpenLogs) -> None:
+    """Loggers that were made before go by it, too, and so do the standard library's; the change itself is told."""
+    logs, out = open_log(level="warning")
+    logger = logs.logger("m")
+    logger.info("before")
+    logging.getLogger("library").info("before")
+
+    logs.set_level(LogLevel.DEBUG)
+    logger.debug("between")
+    logging.getLogger("library").info("between")
+    assert logs.tells_debug
+    logs.set_level(LogLevel.ERROR)
+    logger.warning("after")
+    logging.getLogger("library").warning("after")
+    logs.set_level(LogLevel.ERROR)
+
+    assert [(line["level"], line["message"]) for line in lines_of(out)] == [
+        ("warning", "The level of this log is debug from now on"),
+        ("debug", "between"),
+        ("info", "between"),
+        ("warning", "The level of this log is error from now on"),
+    ]
 
 
 def test_format_is_console_when_a_person_reads(open_log: OpenLogs) -> None:

@@ -1,13 +1,14 @@
 """Metrics: the contract's names and labels, each event in its number, bounded labels, both text formats."""
 
 import ast
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
 
 import orjson
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -30,6 +31,7 @@ from zpmeow.events import (
     LoadFinished,
     LoadOutcome,
     LookupOutcome,
+    LoopChecked,
     QueryFinished,
     RequestCrashed,
     RequestFinished,
@@ -37,8 +39,11 @@ from zpmeow.events import (
     SessionRead,
     Tier,
     TrustChanged,
+    WaitBegun,
+    WaitEnded,
 )
 from zpmeow.services.system_state import SystemState
+from zpmeow.telemetry.log_sink import LogSink
 from zpmeow.telemetry.metrics import Metrics
 
 HEALTHY = SystemState(
@@ -67,18 +72,25 @@ CIRCUITS = ("closed", "open", "half_open")
 
 
 class Scrapes:
-    """Metrics in a registry of their own, and their samples by name and labels."""
+    """Metrics, and their samples by name and labels."""
 
     def __init__(self) -> None:
         """Start at 0."""
-        self.registry = CollectorRegistry()
-        self.metrics = Metrics(registry=self.registry)
+        self.metrics = Metrics()
         self.system = HEALTHY
 
     def sample(self, name: str, **labels: str) -> float | None:
-        """Return a sample of a scrape now; None if there is no such series."""
-        self.metrics.as_text(self.system, "")
-        return self.registry.get_sample_value(name, labels)
+        """Return a sample of a scrape now, as Prometheus reads it; None if there is no such series."""
+        text, _ = self.metrics.as_text(self.system, "")
+        of_that_name = [line for line in text.decode().splitlines() if line.startswith(name)]
+        found = [
+            sample.value
+            for family in parse_text("\n".join(of_that_name))
+            for sample in family.samples
+            if sample.name == name and sample.labels == labels
+        ]
+        assert len(found) <= 1
+        return found[0] if found else None
 
 
 @pytest.fixture
@@ -120,6 +132,10 @@ FROM_THE_START = [
     ("zpmeow_db_query_duration_seconds_count", {"query": "find"}),
     ("zpmeow_http_request_duration_seconds_count", {"method": "GET", "route": "unmatched", "status": "404"}),
     ("zpmeow_http_requests_in_flight", {}),
+    ("zpmeow_http_requests_waiting", {}),
+    *(("zpmeow_log_lines_total", {"level": level}) for level in ("debug", "info", "warning", "error")),
+    ("zpmeow_log_lines_lost_total", {}),
+    ("zpmeow_event_loop_delay_seconds_count", {}),
     *(("zpmeow_crashes_total", {"where": where}) for where in ("request", "background_task")),
 ]
 
@@ -166,6 +182,8 @@ EVENTS: list[tuple[Event, str, dict[str, str]]] = [
         {"from": "closed", "to": "open"},
     ),
     (RequestStarted(), "zpmeow_http_requests_in_flight", {}),
+    (WaitBegun(), "zpmeow_http_requests_waiting", {}),
+    (LoopChecked(0.02), "zpmeow_event_loop_delay_seconds_count", {}),
     (
         RequestFinished("id", "GET", "/health", 200, 0.01, None),
         "zpmeow_http_request_duration_seconds_count",
@@ -485,3 +503,75 @@ def test_json_can_be_encoded_when_a_label_is_a_member_of_an_enum(scrapes: Scrape
     scrapes.metrics(LoadCoalesced(LookupOutcome.HIT))
 
     assert orjson.dumps(scrapes.metrics.as_json(HEALTHY))
+
+
+def test_both_formats_tell_the_same_numbers(scrapes: Scrapes) -> None:
+    """By the library's parsers, the strict one included: names, labels and numbers, of our own series."""
+    scrapes.metrics(CacheOperated("redis", "get", 0.0008))
+    scrapes.metrics(RequestFinished("id", "GET", "/x", 200, 0.1, None))
+    scrapes.metrics(LoadCoalesced("session"))
+
+    classic, _ = scrapes.metrics.as_text(HEALTHY, "")
+    modern, _ = scrapes.metrics.as_text(HEALTHY, "application/openmetrics-text;version=1.0.0")
+
+    def own(families: Iterable[Metric]) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in families
+            if family.name.startswith("zpmeow_")
+            for sample in family.samples
+        }
+
+    found = own(parse_text(classic.decode()))
+    assert found == own(parse_openmetrics(modern.decode()))  # type: ignore[no-untyped-call]
+    assert len(found) > 600
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=1.0.0"])
+def test_labels_are_escaped_when_they_hold_what_ends_them(scrapes: Scrapes, accept: str) -> None:
+    """No label can forge a series: quotes, backslashes and line breaks come back as they were."""
+    route = 'a"} 1\nforged{x="\\'
+    scrapes.metrics(RequestFinished("id", "GET", route, 200, 0.1, None))
+
+    text = scrapes.metrics.as_text(HEALTHY, accept)[0].decode()
+
+    parse = parse_openmetrics if accept else parse_text
+    families = {family.name: family for family in parse(text)}
+    routes = {sample.labels["route"] for sample in families["zpmeow_http_request_duration_seconds"].samples}
+    assert route in routes
+    assert "forged" not in families
+
+
+def test_waits_at_the_callers_wish_are_no_part_of_a_request(scrapes: Scrapes) -> None:
+    """A long poll of 30 s that was answered at once is a fast request; while it waits it is not being answered."""
+    scrapes.metrics(RequestStarted())
+    scrapes.metrics(WaitBegun())
+    waiting = [scrapes.sample(f"zpmeow_http_requests_{what}") for what in ("in_flight", "waiting")]
+    scrapes.metrics(WaitEnded())
+    going_on = [scrapes.sample(f"zpmeow_http_requests_{what}") for what in ("in_flight", "waiting")]
+    scrapes.metrics(RequestFinished("id", "GET", "/x", 200, 30.002, None, waited_seconds=30.0))
+
+    assert (waiting, going_on) == ([0, 1], [1, 0])
+    labels = {"method": "GET", "route": "/x", "status": "200"}
+    assert scrapes.sample("zpmeow_http_request_duration_seconds_bucket", **labels, le="0.0025") == 1
+
+
+def test_lines_of_the_log_are_counted_where_they_are_written() -> None:
+    """By level; those that were lost, too."""
+
+    class FullDisk:
+        def write_line(self, line: str) -> None:
+            raise OSError(line)
+
+        def close(self) -> None:
+            pass
+
+    sink = LogSink([(FullDisk(), str)])
+    scrapes = Scrapes()
+    scrapes.metrics = Metrics(log=sink)
+    for level in ("warning", "warning", "error"):
+        sink.write({"timestamp": "now", "level": level, "module": "m", "message": "x"})
+
+    assert scrapes.sample("zpmeow_log_lines_total", level="warning") == 2
+    assert scrapes.sample("zpmeow_log_lines_total", level="error") == 1
+    assert scrapes.sample("zpmeow_log_lines_lost_total") == 3
