@@ -14,9 +14,8 @@ from zpmeow.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
-ALERTS, RECORDING, TESTS = (
-    PROMETHEUS / path for path in ("rules/alerts.yml", "rules/recording.yml", "tests/alerts.yml")
-)
+ALERTS, RECORDING = PROMETHEUS / "rules/alerts.yml", PROMETHEUS / "rules/recording.yml"
+TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 SUFFIX = re.compile(r"_(?:bucket|count|sum)$")
 
 
@@ -34,7 +33,9 @@ def rules(path: Path) -> list[dict[str, Any]]:
 ALERT_RULES = rules(ALERTS)
 
 
-@pytest.mark.parametrize("arguments", [["check", "rules", str(ALERTS), str(RECORDING)], ["test", "rules", str(TESTS)]])
+@pytest.mark.parametrize(
+    "arguments", [["check", "rules", str(ALERTS), str(RECORDING)], ["test", "rules", *map(str, TESTS)]]
+)
 def test_promtool_finds_nothing(arguments: list[str]) -> None:
     """The rules parse, and every alert fires, is silent and ends as its tests say."""
     promtool = shutil.which("promtool")
@@ -73,7 +74,10 @@ def test_alert_is_tested_to_be_silent_to_fire_and_to_end(rule: dict[str, Any]) -
     """In this order."""
     expression = f'count(ALERTS{{alertname="{rule["alert"]}",alertstate="firing"}})'
     (looks,) = [
-        test["promql_expr_test"] for test in load(TESTS)["tests"] if test["promql_expr_test"][0]["expr"] == expression
+        test["promql_expr_test"]
+        for file in TESTS
+        for test in load(file)["tests"]
+        if test["promql_expr_test"][0]["expr"] == expression
     ]
     fires = [bool(look["exp_samples"]) for look in looks]
 
