@@ -97,8 +97,8 @@ class Vandal:
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         key = entry_key(session, entity)
         if kind == "wrong type":
-            self._store.delete(key)
-            self._store.hset(key, "field", "value")
+            with self._store.pipeline() as both:  # At once: the service may fill it between the two.
+                both.delete(key).hset(key, "field", "value").execute()
             return
         found = self._read(key)
         assert found is not None, f"{key} is not cached"
@@ -275,8 +275,8 @@ def damage_hint(store: Any, hint: str, chance: random.Random, other_id: str) -> 
         case 1:
             store.set(hint, chance.randbytes(chance.randrange(100)))
         case 2:
-            store.delete(hint)
-            store.rpush(hint, "value")
+            with store.pipeline() as both:  # At once: the service may fill it between the two.
+                both.delete(hint).rpush(hint, "value").execute()
         case 3:
             store.set(hint, "00000000-0000-4000-8000-000000000000")
         case _:
