@@ -21,7 +21,8 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 from typing_extensions import override
 
 from zpmeow.services.log_control import LogControl, LogLevel
-from zpmeow.telemetry.log_sink import FileWriter, LineWriter, LogSink, StreamWriter
+from zpmeow.telemetry.line_writers import FileWriter, LineWriter, StreamWriter
+from zpmeow.telemetry.log_sink import LogSink
 from zpmeow.telemetry.redaction import make_redactor
 
 _LEVELS: Final = {

@@ -53,6 +53,7 @@ def tell() -> Iterator[Tell]:
         observer = LogObserver(logs=logs, tells_requests=tells_requests)
         for event in events:
             observer(event)
+        assert logs.sink.flush()
         return [orjson.loads(line) for line in out.getvalue().splitlines()]
 
     yield run

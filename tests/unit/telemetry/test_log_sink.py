@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -11,7 +13,8 @@ import pytest
 from structlog.typing import EventDict
 from typing_extensions import override
 
-from zpmeow.telemetry.log_sink import FileWriter, LineWriter, LogSink, StreamWriter
+from zpmeow.telemetry.line_writers import FileWriter, LineWriter, StreamWriter
+from zpmeow.telemetry.log_sink import LogSink
 
 
 class FakeClock:
@@ -64,10 +67,13 @@ def test_lost_lines_are_counted_and_told_when_writing_works_again(failure: Excep
     writer.failure = failure
     sink.write(entry("one"))
     sink.write(entry("two"))
+    assert sink.flush()
     writer.failure = None
     sink.write(entry("three"))
     sink.write(entry("four"))
+    sink.close()
 
+    assert sink.lost[()] == 2
     assert writer.lines == ["2 log lines could not be written", "three", "four"]
 
 
@@ -78,8 +84,82 @@ def test_other_writers_go_on_when_one_fails() -> None:
     sink = LogSink([(broken, message_of), (sound, message_of)])
 
     sink.write(entry("one"))
+    sink.close()
 
     assert sound.lines == ["one"]
+
+
+class HangingWriter(FlakyWriter):
+    """Takes a line only when it is let go."""
+
+    def __init__(self) -> None:
+        """Hang."""
+        super().__init__()
+        self.is_asked = threading.Event()
+        self.may_go_on = threading.Event()
+
+    @override
+    def write_line(self, line: str) -> None:
+        self.is_asked.set()
+        self.may_go_on.wait()
+        super().write_line(line)
+
+
+def test_nobody_waits_when_a_writer_hangs() -> None:
+    """A disk that does not answer costs memory for 10,000 lines, then lines; the other writer goes on."""
+    hanging, sound = HangingWriter(), FlakyWriter()
+    sink = LogSink([(hanging, message_of), (sound, message_of)])
+
+    sink.write(entry("first"))
+    assert hanging.is_asked.wait(10)
+    for number in range(10_005):
+        sink.write(entry(str(number)))
+        if number % 1_000 == 0:  # The sound one's queue is as long.
+            wait_until(lambda: len(sound.lines) > number)  # noqa: B023  (asked at once)
+    lost = sink.lost[()]
+    hanging.may_go_on.set()
+    assert sink.flush(10)
+    sink.close()
+
+    assert lost == 5
+    assert sound.lines == ["first", *map(str, range(10_005))]
+    assert hanging.lines == ["first", "5 log lines could not be written", *map(str, range(10_000))]
+
+
+def test_close_does_not_wait_for_a_writer_that_hangs() -> None:
+    """The process ends all the same."""
+    writer = HangingWriter()
+    sink = LogSink([(writer, message_of)])
+    sink.write(entry("one"))
+    assert writer.is_asked.wait(10)
+
+    sink.close()
+
+    assert writer.lines == []
+    assert not sink.flush(0)
+    writer.may_go_on.set()
+
+
+def test_lines_after_the_end_are_counted_and_lost() -> None:
+    """Nothing is raised, and nothing waits for ever in a queue."""
+    writer = FlakyWriter()
+    sink = LogSink([(writer, message_of)])
+
+    sink.close()
+    sink.write(entry("late"))
+    sink.close()
+
+    assert writer.lines == []
+    assert sink.told["info",] == 1
+    assert sink.flush()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait for another thread."""
+    give_up_at = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.001)
 
 
 def test_line_is_lost_without_an_error_when_it_cannot_be_rendered() -> None:
@@ -94,6 +174,7 @@ def test_line_is_lost_without_an_error_when_it_cannot_be_rendered() -> None:
     sink = LogSink([(writer, refuse_one)])
     sink.write(entry("one"))
     sink.write(entry("two"))
+    sink.close()
 
     assert writer.lines == ["1 log lines could not be written", "two"]
 
@@ -199,29 +280,37 @@ def test_stream_gets_escapes_for_what_its_encoding_lacks(pipe: tuple[int, TextIO
     assert os.read(reading, 100) == b"na\\xefve\n"
 
 
-def read_all(reading: int) -> bytes:
-    """Read what is in the pipe now."""
-    os.set_blocking(reading, False)
-    found = b""
-    with contextlib.suppress(BlockingIOError):
-        while piece := os.read(reading, 65_536):
-            found += piece
-    return found
-
-
-def test_full_pipe_costs_lines_and_never_waits(pipe: tuple[int, TextIO]) -> None:
-    """A reader that stopped reading does not stop the service; when it reads again, it is told what it missed."""
+def test_full_pipe_delays_lines_and_no_caller(pipe: tuple[int, TextIO]) -> None:
+    """A reader that stopped reading does not stop the service; when it reads again, it gets every line whole."""
     reading, stream = pipe
     sink = LogSink([(StreamWriter(stream=stream), message_of)])
 
-    for _ in range(50):
+    for _ in range(50):  # A pipe holds seven of them.
         sink.write(entry("x" * 9_999))
-    read_all(reading)
-    sink.write(entry("again"))
+    is_written = sink.flush(0.1)
+    found = b""
+    while len(found) < 50 * 10_000:
+        found += os.read(reading, 65_536)
+    sink.close()
 
-    told = read_all(reading).decode().splitlines()
-    assert told[-1] == "again"
-    assert told[-2].endswith("log lines could not be written")
+    assert not is_written
+    assert found == (b"x" * 9_999 + b"\n") * 50
+    assert sink.lost[()] == 0
+
+
+def test_pipe_that_does_not_block_is_waited_for(pipe: tuple[int, TextIO]) -> None:
+    """Somebody who shares the terminal may have made it so."""
+    reading, stream = pipe
+    os.set_blocking(stream.fileno(), False)
+    sink = LogSink([(StreamWriter(stream=stream), message_of)])
+
+    sink.write(entry("x" * 199_999))
+    found = b""
+    while len(found) < 200_000:
+        found += os.read(reading, 65_536)
+    sink.close()
+
+    assert found == b"x" * 199_999 + b"\n"
 
 
 def test_reader_that_went_away_is_survived(pipe: tuple[int, TextIO]) -> None:
@@ -232,7 +321,9 @@ def test_reader_that_went_away_is_survived(pipe: tuple[int, TextIO]) -> None:
     os.close(reading)
     sink.write(entry("one"))
     sink.write(entry("two"))
+    sink.close()
 
+    assert sink.lost[()] == 2
     stream.flush()  # Nothing of ours is left over for the end of the process to stumble on.
 
 

@@ -8,20 +8,35 @@ from pathlib import Path
 
 import orjson
 import pytest
+from typing_extensions import override
 
 from zpmeow.services.log_control import LogLevel
 from zpmeow.telemetry.logs import Logs, open_logs, render_json
 
 NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z
-OpenLogs = Callable[..., tuple[Logs, io.StringIO]]
 
 
-class Terminal(io.StringIO):
+class Output(io.StringIO):
+    """A stream in memory that is read when all lines have been written."""
+
+    logs: Logs | None = None
+
+    @override
+    def getvalue(self) -> str:
+        assert self.logs is not None
+        assert self.logs.sink.flush()
+        return super().getvalue()
+
+
+class Terminal(Output):
     """A stream with a person before it."""
 
+    @override
     def isatty(self) -> bool:
-        """Say yes."""
         return True
+
+
+OpenLogs = Callable[..., tuple[Logs, Output]]
 
 
 @pytest.fixture
@@ -34,13 +49,14 @@ def open_log() -> Iterator[OpenLogs]:
         level: str = "info",
         log_format: str | None = None,
         file: Path | None = None,
-        stream: io.StringIO | None = None,
+        stream: Output | None = None,
         secrets: tuple[str, ...] = (),
-    ) -> tuple[Logs, io.StringIO]:
-        out = stream or io.StringIO()
+    ) -> tuple[Logs, Output]:
+        out = stream or Output()
         logs = open_logs(
             level=level, log_format=log_format, file=file, secrets=list(secrets), stream=out, clock=lambda: NOON
         )
+        out.logs = logs
         opened.append(logs)
         return logs, out
 
@@ -148,6 +164,7 @@ def test_file_gets_all_lines_too(open_log: OpenLogs, tmp_path: Path, log_format:
 
     logs.logger("cached-repo").debug("Cache HIT for session test-session")
 
+    assert logs.sink.flush()
     (line,) = path.read_text(encoding="utf-8").splitlines()
     assert "Cache HIT for session test-session" in line
     assert "cached-repo" in line
