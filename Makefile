@@ -5,6 +5,9 @@
 # make engines  three simulated engines and 200 sessions for five minutes, everything killed at random: every wish comes true
 # make chaos  faults against real processes under load, each with its limits; half an hour (K=name: only those)
 # make bench  reads a second and more, beside other caches, all in one run; wrk makes the load
+# make picture  an outage of Redis, as Prometheus saw it, for the README
+# make monitoring  Prometheus with our rules and alerts, beside a service that runs on port 8080
+# make dashboards  Grafana's dashboards anew, from their generator
 # make fix    let the formatter and the linter mend what they can
 # make migrate, make doctor   the commands of the same names
 # make lock   pin the dependencies anew (UPGRADE=1: to the newest versions)
@@ -18,9 +21,10 @@ VENV := .venv
 PYTEST_OPTIONS ?=
 COHERENCE_OPTIONS ?=
 ENGINES_OPTIONS ?=
+PROMETHEUS_PORT ?= 9090
 
 .DEFAULT_GOAL := run
-.PHONY: run test check coherence engines chaos bench fix migrate doctor lock clean
+.PHONY: run test check coherence engines chaos bench picture monitoring dashboards fix migrate doctor lock clean
 
 # The service replaces the shell, so that signals reach it. What .env says about LOG_FILE is left to the service.
 run: $(VENV)/run.stamp
@@ -49,6 +53,19 @@ chaos: $(VENV)/dev.stamp
 
 bench: $(VENV)/bench.stamp
 	$(VENV)/bin/python -m benchmarks $(PARTS)
+
+picture: $(VENV)/bench.stamp
+	$(VENV)/bin/python -m deploy.chaos.picture docs/redis-outage.png
+
+# Prometheus replaces the shell, so that Ctrl-C reaches it; its data stays in data/prometheus.
+monitoring:
+	@command -v prometheus >/dev/null || { echo "Prometheus is missing (Debian: apt-get install prometheus)" >&2; exit 1; }
+	@echo "Prometheus: http://localhost:$(PROMETHEUS_PORT)/alerts (scrapes http://localhost:8080/metrics)"
+	@mkdir -p data/prometheus; exec prometheus --config.file=deploy/prometheus/local.yml \
+		--storage.tsdb.path=data/prometheus --web.listen-address=127.0.0.1:$(PROMETHEUS_PORT) --log.level=warn
+
+dashboards: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m deploy.grafana.generator
 
 check: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format --check .

@@ -122,6 +122,39 @@ def test_ports_are_on_loopback_when_composed(compose: dict[str, Any]) -> None:
     assert services["app"]["ports"] == ["${ZPMEOW_PUBLISH:-127.0.0.1:8080}:8080"]
 
 
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager", "grafana"])
+def test_monitoring_is_wanted_or_not_there_when_composed(compose: dict[str, Any], name: str) -> None:
+    """In a profile of its own, pinned, on this machine alone, with no rights, and with files that exist."""
+    service = compose["services"][name]
+    mounted = [line.split(":") for line in service["volumes"]]
+    files = [parts for parts in mounted if parts[0].startswith("./")]
+
+    assert service["profiles"] == ["monitoring"]
+    assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"] is True
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert files
+    for source, _target, mode in files:
+        assert (ROOT / source).exists()
+        assert mode == "ro"
+    assert {parts[0] for parts in mounted if parts not in files} <= compose["volumes"].keys()
+
+
+def test_prometheus_shows_its_token_when_composed(compose: dict[str, Any]) -> None:
+    """The service is on no loopback address there: without the token it shows its figures to nobody."""
+    scrapes = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = scrapes["scrape_configs"]
+    (secret,) = compose["services"]["prometheus"]["secrets"]
+
+    assert job["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
+    assert compose["secrets"][secret] == {"environment": "METRICS_TOKEN"}
+    assert "METRICS_TOKEN" in compose["services"]["app"]["environment"]
+    assert job["static_configs"][0]["targets"] == ["app:8080"]
+    assert set(compose["services"]["app"]["networks"]) >= set(compose["services"]["prometheus"]["networks"])
+
+
 def test_settings_of_compose_are_accepted_when_read_by_the_service(compose: dict[str, Any]) -> None:
     """Every variable that compose gives to the service is one that it knows, with a value that it takes."""
     given = compose["services"]["app"]["environment"]

@@ -14,6 +14,7 @@ from zpmeow.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
+ALERTMANAGER = ROOT / "deploy/alertmanager/alertmanager.yml"
 ALERTS, RECORDING = PROMETHEUS / "rules/alerts.yml", PROMETHEUS / "rules/recording.yml"
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 SUFFIX = re.compile(r"_(?:bucket|count|sum)$")
@@ -33,18 +34,67 @@ def rules(path: Path) -> list[dict[str, Any]]:
 ALERT_RULES = rules(ALERTS)
 
 
+def find(program: str, package: str) -> str:
+    """Find one of the programs, or skip."""
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"{program} is missing (Debian: {package})")
+    return found
+
+
 @pytest.mark.parametrize(
     "arguments", [["check", "rules", str(ALERTS), str(RECORDING)], ["test", "rules", *map(str, TESTS)]]
 )
 def test_promtool_finds_nothing(arguments: list[str]) -> None:
     """The rules parse, and every alert fires, is silent and ends as its tests say."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is missing (Debian: prometheus)")
+    promtool = find("promtool", "prometheus")
 
     done = subprocess.run([promtool, *arguments], check=False, capture_output=True, text=True, timeout=120)
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["prometheus.yml", "local.yml"])
+def test_configuration_is_sound(name: str) -> None:
+    """Secrets excepted, which stand elsewhere; both scrape as often as the dashboards believe."""
+    promtool = find("promtool", "prometheus")
+
+    done = subprocess.run(
+        [promtool, "check", "config", "--syntax-only", str(PROMETHEUS / name)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert load(PROMETHEUS / name)["global"]["scrape_interval"] == "5s"
+    assert load(PROMETHEUS / name)["rule_files"] == ["rules/*.yml"]
+
+
+def test_alertmanager_wakes_somebody_for_what_is_critical() -> None:
+    """The file is sound, and alerts go where their severity says."""
+    amtool = find("amtool", "prometheus-alertmanager")
+
+    def ask(*arguments: str) -> str:
+        done = subprocess.run([amtool, *arguments], check=False, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    ask("check-config", str(ALERTMANAGER))
+    for rule in ALERT_RULES:
+        severity = rule["labels"]["severity"]
+        receiver = ask("config", "routes", "test", f"--config.file={ALERTMANAGER}", f"severity={severity}")
+        assert receiver == {"critical": "pager", "warning": "mail"}[severity]
+
+
+def test_alerts_that_keep_others_silent_exist() -> None:
+    """A misspelt name would let everything through."""
+    known = {rule["alert"] for rule in ALERT_RULES}
+    for inhibition in load(ALERTMANAGER)["inhibit_rules"]:
+        for matcher in [*inhibition["source_matchers"], *inhibition["target_matchers"]]:
+            pattern = re.sub(r'^alertname (?:=~|!=|=) "?|"$', "", matcher)
+            assert [name for name in known if re.fullmatch(pattern, name)], matcher
 
 
 @pytest.mark.parametrize("rule", ALERT_RULES, ids=lambda rule: rule["alert"])

@@ -7,6 +7,7 @@ the event loop's thread; a scrape may run in another.
 import platform
 from collections.abc import Iterable
 from http import HTTPStatus
+from itertools import product
 from typing import Final, assert_never
 
 from prometheus_client import CollectorRegistry, GCCollector, Info, PlatformCollector, ProcessCollector
@@ -52,6 +53,7 @@ from zpmeow.telemetry.tallies import Timing
 
 OTHER: Final = "other"
 _MAX_HTTP_SERIES: Final = 1000  # Arbitrary, far above routes times statuses: a guard, should a path pass for a route.
+_EXPECTED_STATUSES: Final = ("200", "500", "503")
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _HTTP_STATUSES: Final = frozenset(str(status.value) for status in HTTPStatus)
 
@@ -68,10 +70,11 @@ class Metrics:
     def expect_routes(self, routes: Iterable[tuple[str, str]]) -> None:
         """Make the series of (method, route template) pairs that will be served, at 0.
 
-        Only their successes: with every status, a scrape would take ten times as long.
+        Of their successes and of what counts as failed: the first failure must be seen as a rise. With every status a
+        scrape would take ten times as long.
         """
-        for method, route in routes:
-            self._catalogue.requests.timings[method, route, "200"]
+        for (method, route), status in product(routes, _EXPECTED_STATUSES):
+            self._catalogue.requests.timings[method, route, status]
 
     def __call__(self, event: Event, /) -> None:  # noqa: C901, PLR0912  (one short case per kind of event)
         """Count the event; the frequent kinds come first."""

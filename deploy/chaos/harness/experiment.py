@@ -11,8 +11,8 @@ The load goes on from the warm-up to the end of `after`.
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,17 +84,37 @@ class _Phase:
     counts: Mapping[str, float]
 
 
-async def run(name: str, scenario: Scenario, *, installation: PostgresInstallation, seed: int) -> Outcome:
-    """Run it to its end. Everything is stopped then, and nothing is left on the disk."""
+async def run(
+    name: str,
+    scenario: Scenario,
+    *,
+    installation: PostgresInstallation,
+    seed: int,
+    onlooker: Callable[[World], AbstractAsyncContextManager[None]] | None = None,
+) -> Outcome:
+    """Run it to its end. Everything is stopped then, and nothing is left on the disk.
+
+    Args:
+        name: what to call it.
+        scenario: what to do.
+        installation: where PostgreSQL is.
+        seed: of the load's choices.
+        onlooker: is there from before the first request until after the last.
+    """
     timeline = Timeline()
-    async with open_world(
-        installation=installation,
-        processes=2,
-        timeline=timeline,
-        settings=scenario.settings,
-        redis_options=scenario.redis_options,
-        has_postgres_proxy=scenario.has_postgres_proxy,
-    ) as world:
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(
+            open_world(
+                installation=installation,
+                processes=2,
+                timeline=timeline,
+                settings=scenario.settings,
+                redis_options=scenario.redis_options,
+                has_postgres_proxy=scenario.has_postgres_proxy,
+            )
+        )
+        if onlooker is not None:
+            await stack.enter_async_context(onlooker(world))
         return await _Experiment(name, scenario, world, seed).run()
 
 

@@ -1,0 +1,1 @@
+"""What Grafana needs: dashboards, what makes them, and their provisioning."""
