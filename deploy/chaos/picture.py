@@ -21,6 +21,7 @@ from deploy.chaos.harness.experiment import Outcome, run
 from deploy.chaos.harness.scenario import Scenario
 from deploy.chaos.harness.steps import redis_away
 from deploy.chaos.harness.verdict import problems
+from deploy.grafana.generator.overview import REQUESTS, USERS
 from tests.coherence.interruptible import run_interruptible
 from tests.coherence.world import World
 from tests.servers.postgres_server import PostgresInstallation
@@ -31,9 +32,7 @@ _AWAY_SECONDS: Final = 20.0
 _BEFORE_SECONDS: Final = 6.0  # Steady states on both sides of the fault, as a chaos run has them.
 _AFTER_SECONDS: Final = 9.0
 _STEP_SECONDS: Final = 0.5
-_USERS: Final = 'route!~"/health.*|/metrics"'
 _HITS: Final = 'zpmeow_cache_lookups_total{outcome="hit",entity!~"name|key"'
-_REQUESTS: Final = "zpmeow_http_request_duration_seconds"
 
 _ANSWERERS: Final = {
     "in the process": (f'sum(rate({_HITS},tier="local"}}[2s]))', "#4c9f70"),
@@ -41,11 +40,11 @@ _ANSWERERS: Final = {
     "PostgreSQL": ('sum(rate(zpmeow_loads_total{entity!~"name|key"}[2s]))', "#1f4e79"),
 }
 _LATENCIES: Final = {
-    f"p{share * 100:g}": f"1000 * histogram_quantile({share}, sum by (le) (rate({_REQUESTS}_bucket{{{_USERS}}}[2s])))"
+    f"p{share * 100:g}": f"1000 * histogram_quantile({share}, sum by (le) (rate({REQUESTS}_bucket{{{USERS}}}[2s])))"
     for share in (0.5, 0.99)
 }
 _OPEN: Final = 'max(zpmeow_breaker_state{state!="closed"})'
-_FAILED: Final = f'sum(rate({_REQUESTS}_count{{{_USERS},status=~"5.."}}[2s]))'
+_FAILED: Final = f'sum(rate({REQUESTS}_count{{{USERS},status=~"5.."}}[2s]))'
 
 Curve = tuple[list[float], list[float]]
 

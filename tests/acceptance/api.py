@@ -180,6 +180,7 @@ async def running_api(
             watch=ControlWatch(store=store, followers=(), observer=events),
             database=database,
             pool=QuietPool(),
+            feed_is_live=lambda: True,
         ),
         log_control=log,
         exposition=PlainExposition(),

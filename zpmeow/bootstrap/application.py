@@ -188,6 +188,7 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
                 watch=watch,
                 database=database_health,
                 pool=_PoolInspection(database, finds),
+                feed_is_live=lambda: parts.coherence.feed_is_live,
             ),
             log_control=logs,
             epoch_tag=parts.epoch_tag,

@@ -68,7 +68,6 @@ class CacheInspection(Health):
             problem=problem or doubt,
             lag_seconds=self._coherence.lag_seconds,
             lag_changes=self._pending.later_than(None if position is None else position.at_ms),
-            feed_is_live=self._coherence.feed_is_live,
             leads_relay=self._leads(),
             local_entries=len(self._local),
             local_bytes=self._local.used_bytes,

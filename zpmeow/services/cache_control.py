@@ -1,5 +1,6 @@
 """What operators do with the cache: look at it, switch it, empty one session's part of it, warm it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +29,6 @@ class CacheFacts:
     problem: str | None
     lag_seconds: float | None = None
     lag_changes: int = 0
-    feed_is_live: bool = False
     leads_relay: bool = False
     local_entries: int = 0
     local_bytes: int = 0
@@ -84,14 +84,16 @@ class CacheControl:
         watch: ControlWatch,
         database: Health,
         pool: PoolInspection,
+        feed_is_live: Callable[[], bool],
     ) -> None:
-        """Work on these parts; no cache: it is disabled."""
+        """Work on these parts; no cache: it is disabled. The change feed runs without one, too."""
         self._cache = cache
         self._sessions = sessions
         self._store = store
         self._watch = watch
         self._database = database
         self._pool = pool
+        self._feed_is_live = feed_is_live
 
     async def state(self) -> SystemState:
         """Return how everything is now."""
@@ -111,7 +113,7 @@ class CacheControl:
             cache_problem=cache.problem,
             lag_seconds=cache.lag_seconds,
             lag_changes=cache.lag_changes,
-            feed_is_live=cache.feed_is_live,
+            feed_is_live=self._feed_is_live(),
             leads_relay=cache.leads_relay,
             local_entries=cache.local_entries,
             local_bytes=cache.local_bytes,

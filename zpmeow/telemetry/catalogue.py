@@ -192,7 +192,7 @@ _GAUGES: Final = (
     ),
     GaugeFamily(
         name="zpmeow_cache_connected",
-        help_text="1 while Redis answers. At 0 mend Redis; users still get answers.",
+        help_text="1 while Redis answers; 0 in bypass, where it is not asked. At 0 else mend Redis; users get answers.",
         read=lambda state: state.cache_connected,
     ),
     GaugeFamily(

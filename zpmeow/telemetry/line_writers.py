@@ -25,6 +25,25 @@ class LineWriter(Protocol):
         ...
 
 
+class _Lines:
+    """Writes lines to a descriptor, each with one system call where the system takes it whole."""
+
+    def __init__(self) -> None:
+        self._is_within_line = False
+
+    def write(self, descriptor: int, line: bytes) -> None:
+        """Write a line and its end. One that an error cut off is ended first. Raises OSError."""
+        rest = memoryview(b"\n" + line if self._is_within_line else line)
+        while rest:
+            try:
+                written = os.write(descriptor, rest)
+            except BlockingIOError:  # Somebody who shares the terminal made it non-blocking.
+                select.select((), (descriptor,), ())
+                continue
+            rest = rest[written:]
+            self._is_within_line = bool(rest)
+
+
 class StreamWriter(LineWriter):
     """Lines to a stream that someone else closes."""
 
@@ -33,6 +52,7 @@ class StreamWriter(LineWriter):
         self._stream = stream
         self._encoding = stream.encoding or "utf-8"
         self._descriptor = _descriptor_of(stream)
+        self._lines = _Lines()
 
     @override
     def write_line(self, line: str) -> None:
@@ -40,21 +60,11 @@ class StreamWriter(LineWriter):
             self._stream.write(line + "\n")
             self._stream.flush()
             return
-        data = memoryview(f"{line}\n".encode(self._encoding, "backslashreplace"))
-        while data:
-            data = data[_write_some(self._descriptor, data) :]
+        self._lines.write(self._descriptor, f"{line}\n".encode(self._encoding, "backslashreplace"))
 
     @override
     def close(self) -> None:
         """Leave the stream open: it is not ours."""
-
-
-def _write_some(descriptor: int, data: memoryview) -> int:
-    try:
-        return os.write(descriptor, data)
-    except BlockingIOError:  # Somebody who shares the terminal made it non-blocking.
-        select.select((), (descriptor,), ())
-        return 0
 
 
 def _descriptor_of(stream: TextIO) -> int | None:
@@ -77,6 +87,7 @@ class FileWriter(LineWriter):
         self._clock = clock
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._open()
+        self._lines = _Lines()
         self._checked_at = clock()
 
     @override
@@ -84,7 +95,7 @@ class FileWriter(LineWriter):
         if self._clock() - self._checked_at >= _ROTATION_CHECK_SECONDS:
             self._checked_at = self._clock()
             self._follow_rotation()
-        self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        self._lines.write(self._file.fileno(), line.encode("utf-8", "backslashreplace") + b"\n")
 
     @override
     def close(self) -> None:
@@ -104,3 +115,4 @@ class FileWriter(LineWriter):
             fresh = self._open()
             self._file.close()
             self._file = fresh
+            self._lines = _Lines()

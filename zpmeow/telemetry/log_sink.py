@@ -7,9 +7,11 @@ queue full or cannot be written are lost and counted; the next line that is writ
 many.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final
 
@@ -36,7 +38,7 @@ class LogSink:
         """How many lines a writer could not write."""
         self._lock = threading.RLock()  # Libraries log from threads of their own.
         self._is_closed = False
-        self._queues = [_Queue(writer, render, self._lock, self.lost) for writer, render in writers]
+        self._queues = [_Queue(writer, render, self._count_lost) for writer, render in writers]
 
     def write(self, entry: EventDict) -> None:
         """Have one entry written everywhere; the entry must not be changed after."""
@@ -57,36 +59,49 @@ class LogSink:
 
     def close(self) -> None:
         """Write what is there, for a second at most, and close all writers. Later lines are lost without a word."""
+        give_up_at = time.monotonic() + _CLOSE_SECONDS
         with self._lock:
             self._is_closed = True
-        give_up_at = time.monotonic() + _CLOSE_SECONDS
-        for queue in self._queues:
-            queue.end()
+            for queue in self._queues:
+                queue.end()
         for queue in self._queues:
             queue.wait_ended(max(0.0, give_up_at - time.monotonic()))
+
+    def _count_lost(self) -> None:
+        with self._lock:
+            self.lost[()] += 1
+
+
+@dataclass(slots=True, frozen=True)
+class _Gap:
+    """Stands in a queue where lines are missing that found no room."""
+
+    lines: int
 
 
 class _Queue:
     """Entries that wait for one writer, and the thread that hands them on, which alone touches the writer."""
 
-    def __init__(self, writer: LineWriter, render: Render, lock: threading.RLock, lost: Counts) -> None:
-        """Begin; `lost` is counted under the lock, which whoever puts an entry holds."""
+    def __init__(self, writer: LineWriter, render: Render, count_lost: Callable[[], None]) -> None:
+        """Begin."""
         self._writer = writer
         self._render = render
-        self._lock = lock
-        self._lost_by_all = lost
-        self._lost = 0  # And not told yet.
-        self._waiting: SimpleQueue[EventDict | threading.Event | None] = SimpleQueue()
+        self._count_lost = count_lost
+        self._refused = 0  # Since there was room the last time.
+        self._lost = 0  # And not told yet, of all that has come out of the queue.
+        self._waiting: SimpleQueue[EventDict | _Gap | threading.Event | None] = SimpleQueue()
         # A writer that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._write_all, name="zpmeow-log", daemon=True)
         self._thread.start()
 
     def put(self, entry: EventDict) -> None:
-        """Have an entry written, unless too many wait already."""
-        if self._waiting.qsize() < _MOST_WAITING:
-            self._waiting.put(entry)
-        else:
-            self._lose_one()
+        """Have an entry written, unless too many wait already. One thread at a time."""
+        if self._waiting.qsize() >= _MOST_WAITING:
+            self._refused += 1
+            self._count_lost()
+            return
+        self._mark_gap()
+        self._waiting.put(entry)
 
     def mark(self) -> threading.Event:
         """Return what is set when all that was put so far is written."""
@@ -98,38 +113,49 @@ class _Queue:
 
     def end(self) -> None:
         """Have the writer closed after what was put so far; safe to call twice."""
+        self._mark_gap()
         self._waiting.put(None)
 
     def wait_ended(self, seconds: float) -> None:
         """Wait for that."""
         self._thread.join(seconds)
 
+    def _mark_gap(self) -> None:
+        if self._refused:
+            self._waiting.put(_Gap(self._refused))
+            self._refused = 0
+
     def _write_all(self) -> None:
+        timestamp = ""
         while (found := self._waiting.get()) is not None:
-            if isinstance(found, threading.Event):
-                found.set()
-            else:
-                self._write(found)
-        self._writer.close()
+            match found:
+                case threading.Event():
+                    found.set()
+                case _Gap():
+                    self._lost += found.lines  # Told before the next line, or at the end.
+                case _:
+                    timestamp = found["timestamp"]
+                    self._write(found)
+        with contextlib.suppress(Exception):  # Nobody is left who could be told.
+            self._tell_lost(timestamp)
+            self._writer.close()
+        while not self._waiting.empty():
+            if isinstance(late := self._waiting.get(), threading.Event):
+                late.set()
 
     def _write(self, entry: EventDict) -> None:
         try:
-            if self._lost:
-                self._tell_loss(entry["timestamp"])
+            self._tell_lost(entry["timestamp"])
             self._writer.write_line(self._render(entry))
         except Exception:  # noqa: BLE001  (whatever one line meets, the next ones must be written)
-            with self._lock:
-                self._lose_one()
+            self._lost += 1
+            self._count_lost()
 
-    def _tell_loss(self, timestamp: str) -> None:
-        lost = self._lost
-        message = f"{lost} log lines could not be written"
+    def _tell_lost(self, timestamp: str) -> None:
+        if not self._lost:
+            return
+        message = f"{self._lost} log lines could not be written"
         self._writer.write_line(
             self._render({"timestamp": timestamp, "level": "warning", "module": "logs", "message": message})
         )
-        with self._lock:
-            self._lost -= lost
-
-    def _lose_one(self) -> None:
-        self._lost += 1
-        self._lost_by_all[()] += 1
+        self._lost = 0

@@ -1,5 +1,6 @@
 """A dashboard: rows of panels, and what all of them share."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,8 @@ from grafana_foundation_sdk.models import dashboard
 from deploy.grafana.generator.panels import DATA_SOURCE, AnyPanel
 
 _TAG: Final = "zpmeow"
+_ALERT_TEXTS: Final = {"titleFormat": "{{alertname}}", "tagKeys": "severity"}
+"""What Grafana's library has no words for: how an alert is called where it stands in a graph."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -72,7 +75,9 @@ class Board:
             for panel in row.panels:
                 number += 1
                 made = made.with_panel(panel.id(number))
-        return JSONEncoder(sort_keys=True, indent=2).encode(made.build()) + "\n"
+        document = json.loads(JSONEncoder().encode(made.build()))
+        document["annotations"]["list"][0] |= _ALERT_TEXTS
+        return json.dumps(document, sort_keys=True, indent=2) + "\n"
 
 
 def _data_source() -> builders.DatasourceVariable:

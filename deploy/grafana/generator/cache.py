@@ -81,7 +81,7 @@ CACHE = Board(
                 ),
                 lines(
                     "Keys",
-                    "Keys in Redis, as each process saw them last. A fall: evictions or a flush.",
+                    "Keys in Redis, as they were seen last. A fall: evictions or a flush.",
                     "short",
                     Query("max(zpmeow_cache_keys{TARGET})", "keys"),
                 ),
@@ -168,8 +168,8 @@ CACHE = Board(
                 ),
                 lines(
                     "All made void",
-                    "How often everything cached was made void, in the time shown: after a restored backup, a promoted"
-                    " standby, or by an operator.",
+                    "How often everything cached was made void, for each interval of the graph: after a restored"
+                    " backup, a promoted standby, or an empty Redis.",
                     "short",
                     Query("sum(increase(zpmeow_cache_epochs_total{TARGET}[$__rate_interval]))", "times"),
                 ),

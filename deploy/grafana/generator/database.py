@@ -58,7 +58,7 @@ DATABASE = Board(
             [
                 lines(
                     "Connections",
-                    "Connections of each process by use, and the most that it may have. No idle one for long: raise"
+                    "Connections of all processes by use, and the most that they may have. No idle one for long: raise"
                     " DB_POOL_SIZE.",
                     "short",
                     Query("sum by (state) (zpmeow_db_pool_connections{TARGET})", "{{state}}"),

@@ -39,7 +39,8 @@ HTTP = Board(
                     "5xx a second. The log has a line for each with the request's id.",
                     "reqps",
                     Query(
-                        f'sum by (route, status) (rate({REQUESTS}_count{{TARGET,status=~"5.."}}[$__rate_interval]))',
+                        f'sum by (route, status) (rate({REQUESTS}_count{{TARGET,status=~"5.."}}'
+                        "[$__rate_interval])) > 0",
                         "{{status}} {{route}}",
                     ),
                 ),

@@ -14,9 +14,12 @@ READS_SAVED = (
     ' + sum(rate(zpmeow_loads_total{TARGET,entity="session"}[$__rate_interval])))'
 )
 HIT_RATIO = (
+    'sum(rate(zpmeow_cache_lookups_total{TARGET,outcome="hit"}[$__rate_interval])) / ('
     'sum(rate(zpmeow_cache_lookups_total{TARGET,outcome="hit"}[$__rate_interval]))'
-    ' / sum(rate(zpmeow_cache_lookups_total{TARGET,outcome=~"hit|miss"}[$__rate_interval]))'
+    ' + sum(rate(zpmeow_cache_lookups_total{TARGET,tier="redis",outcome!="hit"}[$__rate_interval])))'
 )
+"""Of what was sought, what a tier had. A miss in the process is none: Redis is asked next."""
+
 FAILED_SHARE = (
     f'sum(rate({REQUESTS}_count{{TARGET,{USERS},status=~"5.."}}[$__rate_interval]))'
     f" / sum(rate({REQUESTS}_count{{TARGET,{USERS}}}[$__rate_interval]))"
@@ -35,7 +38,7 @@ OVERVIEW = Board(
                     "Processes",
                     "How many processes answer scrapes. Fewer than you started: see ZpmeowDown in the runbooks.",
                     "none",
-                    Query("sum(up{TARGET})", "processes"),
+                    Query("sum(up{TARGET} and on (job) group by (job) (zpmeow_build_info{TARGET}))", "processes"),
                     thresholds=[(0, "red"), (1, "green")],
                 ),
                 figure(
@@ -60,7 +63,7 @@ OVERVIEW = Board(
                 ),
                 figure(
                     "Hit ratio",
-                    "Share of look-ups that found what they sought, in either tier.",
+                    "Share of look-ups that either tier answered. What Redis was not asked for is no hit.",
                     "percentunit",
                     Query(HIT_RATIO, "hits"),
                 ),
@@ -124,12 +127,17 @@ OVERVIEW = Board(
                         "{{tier}}",
                     ),
                     Query(
-                        'sum(rate(zpmeow_loads_total{TARGET,entity!~"name|key"}[$__rate_interval]))',
+                        'sum(rate(zpmeow_loads_total{TARGET,entity!~"name|key",outcome!="error"}[$__rate_interval]))',
                         "database",
                     ),
                     Query(
                         'sum(rate(zpmeow_loads_coalesced_total{TARGET,entity!~"name|key"}[$__rate_interval]))',
                         "another's load",
+                    ),
+                    Query(
+                        'sum(rate(zpmeow_cache_lookups_total{TARGET,entity!~"name|key",outcome="stale"}'
+                        "[$__rate_interval]))",
+                        "a tier, past its time, with the database away",
                     ),
                     stacked=True,
                 ),

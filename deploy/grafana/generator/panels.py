@@ -1,7 +1,8 @@
 """The kinds of panel that the dashboards are made of.
 
-`TARGET` in an expression stands for the processes that a reader chose. `$__rate_interval` is Grafana's: four scrapes at
-the least.
+In an expression `TARGET` stands for the processes that a reader chose; `OURS`, behind a metric that other programs
+export, too, for those that are zpmeow, since "All" takes in every job of the Prometheus. `$__rate_interval` is
+Grafana's: four scrapes at the least.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 DATA_SOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 _CHOSEN: Final = 'job=~"$job",instance=~"$instance"'
+_OURS: Final = "and on (job, instance) zpmeow_build_info{TARGET}"
 
 AnyPanel = heatmap.Panel | stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
 
@@ -33,7 +35,7 @@ class Query:
             prometheus.Dataquery()
             .ref_id(letter)
             .datasource(DATA_SOURCE)
-            .expr(self.expression.replace("TARGET", _CHOSEN))
+            .expr(self.expression.replace("OURS", _OURS).replace("TARGET", _CHOSEN))
             .legend_format(self.legend)
             .range()
         )
@@ -89,7 +91,8 @@ def figure(
         .graph_mode(common.BigValueGraphMode.AREA)
         .color_mode(common.BigValueColorMode.VALUE)
         .thresholds(dashboard_builders.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(steps))
-        .with_target(query.build("A"))
+        # What is now: over the time shown, the last number would outlive a process that is gone.
+        .with_target(query.build("A").instant())
         .title(title)
         .description(about)
         .unit(unit)

@@ -17,25 +17,25 @@ RUNTIME = Board(
                     "CPU",
                     "Cores in use by each process. One is all that it can use: near 1 start another.",
                     "percentunit",
-                    Query("rate(process_cpu_seconds_total{TARGET}[$__rate_interval])", "{{instance}}"),
+                    Query("rate(process_cpu_seconds_total{TARGET}[$__rate_interval]) OURS", "{{instance}}"),
                 ),
                 lines(
                     "Memory",
                     "Resident memory of each process. Rising without end: a leak.",
                     "bytes",
-                    Query("process_resident_memory_bytes{TARGET}", "{{instance}}"),
+                    Query("process_resident_memory_bytes{TARGET} OURS", "{{instance}}"),
                 ),
                 lines(
                     "File descriptors",
                     "Open files and connections, as a share of the most that the process may have.",
                     "percentunit",
-                    Query("process_open_fds{TARGET} / process_max_fds{TARGET}", "{{instance}}"),
+                    Query("process_open_fds{TARGET} / process_max_fds{TARGET} OURS", "{{instance}}"),
                 ),
                 lines(
                     "Age",
                     "Time since each process started. A saw-tooth: something restarts it.",
                     "s",
-                    Query("time() - process_start_time_seconds{TARGET}", "{{instance}}"),
+                    Query("time() - process_start_time_seconds{TARGET} OURS", "{{instance}}"),
                 ),
                 listing(
                     "What runs where",
@@ -64,7 +64,7 @@ RUNTIME = Board(
                     "Collections a second by generation. Many of generation 2: objects are kept that should not be.",
                     "ops",
                     Query(
-                        "sum by (generation) (rate(python_gc_collections_total{TARGET}[$__rate_interval]))",
+                        "sum by (generation) (rate(python_gc_collections_total{TARGET}[$__rate_interval]) OURS)",
                         "generation {{generation}}",
                     ),
                 ),
@@ -72,8 +72,10 @@ RUNTIME = Board(
                     "Garbage found",
                     "Objects in circles, a second, that the collector freed or could not free.",
                     "ops",
-                    Query("sum(rate(python_gc_objects_collected_total{TARGET}[$__rate_interval]))", "freed"),
-                    Query("sum(rate(python_gc_objects_uncollectable_total{TARGET}[$__rate_interval]))", "not freed"),
+                    Query("sum(rate(python_gc_objects_collected_total{TARGET}[$__rate_interval]) OURS)", "freed"),
+                    Query(
+                        "sum(rate(python_gc_objects_uncollectable_total{TARGET}[$__rate_interval]) OURS)", "not freed"
+                    ),
                 ),
             ],
         ),

@@ -60,7 +60,9 @@ async def test_manual_test_of_the_original_works_unchanged(
     assert metrics["data"]["cache"]["total_keys"] > 0  # type: ignore[index]
     assert (second.status, second.cache_status) == (200, HIT)
     assert (after_flush.status, after_flush.cache_status) == (200, MISS)
-    lines = [json.loads(line) for line in (service.folder / "log" / "app.log").read_text().splitlines()]
+    log = service.folder / "log" / "app.log"
+    service.wait_until(lambda: "Cache MISS for session test-session" in log.read_text(), "told in the log")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
     told = [line["message"] for line in lines if line["module"] == "cached-repo"]
     assert told.index("Cache HIT for session test-session") < told.index(
         "Cache MISS for session test-session, fetching from database"

@@ -58,5 +58,9 @@ async def test_silence_is_read_everywhere_when_a_promise_has_ended(
 
     assert at_the_end == after_the_sweep == ["error"] * 6
     assert tuple(recorded or ()) == ("error", "engine_silent", end, None)
-    told = [line for caller in callers for line in caller.service.messages("engines")]
-    assert told == ["engine_silent: the promises of 1 sessions ended without a new report"]
+
+    def told() -> list[str]:
+        return [line for caller in callers for line in caller.service.messages("engines")]
+
+    callers[0].service.wait_until(lambda: bool(told()), "told in the log")
+    assert told() == ["engine_silent: the promises of 1 sessions ended without a new report"]

@@ -57,7 +57,15 @@ class Well:
 def make_control(store: Store) -> CacheControl:
     """Make one without a cache."""
     watch = ControlWatch(store=store, followers=(), observer=ignore)
-    return CacheControl(cache=None, sessions=NoSessions(), store=store, watch=watch, database=Well(), pool=Well())
+    return CacheControl(
+        cache=None,
+        sessions=NoSessions(),
+        store=store,
+        watch=watch,
+        database=Well(),
+        pool=Well(),
+        feed_is_live=lambda: True,
+    )
 
 
 async def test_mode_is_kept_and_followed_at_once_when_an_operator_switches() -> None:
@@ -76,6 +84,7 @@ async def test_state_says_disabled_when_there_is_no_cache() -> None:
     state = await make_control(Store()).state()
 
     assert (state.cache_enabled, state.cache_connected, state.cache_trusted) == (False, False, False)
+    assert state.feed_is_live
 
 
 async def test_invalidating_an_unknown_session_is_refused() -> None:

@@ -119,11 +119,27 @@ def test_nobody_waits_when_a_writer_hangs() -> None:
     lost = sink.lost[()]
     hanging.may_go_on.set()
     assert sink.flush(10)
+    sink.write(entry("last"))
     sink.close()
 
     assert lost == 5
-    assert sound.lines == ["first", *map(str, range(10_005))]
-    assert hanging.lines == ["first", "5 log lines could not be written", *map(str, range(10_000))]
+    assert sound.lines == ["first", *map(str, range(10_005)), "last"]
+    assert hanging.lines == ["first", *map(str, range(10_000)), "5 log lines could not be written", "last"]
+
+
+def test_lost_lines_are_told_at_the_end_when_no_other_comes() -> None:
+    """The last lines of a process are the ones that matter."""
+    writer = HangingWriter()
+    sink = LogSink([(writer, message_of)])
+
+    sink.write(entry("first"))
+    assert writer.is_asked.wait(10)
+    for number in range(10_001):
+        sink.write(entry(str(number)))
+    writer.may_go_on.set()
+    sink.close()
+
+    assert writer.lines[-2:] == ["9999", "1 log lines could not be written"]
 
 
 def test_close_does_not_wait_for_a_writer_that_hangs() -> None:
@@ -325,6 +341,31 @@ def test_reader_that_went_away_is_survived(pipe: tuple[int, TextIO]) -> None:
 
     assert sink.lost[()] == 2
     stream.flush()  # Nothing of ours is left over for the end of the process to stumble on.
+
+
+def test_line_that_was_cut_off_is_ended_before_the_next(
+    pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills up in the middle of a line spoils that line alone."""
+    reading, stream = pipe
+    writer = StreamWriter(stream=stream)
+    write = os.write
+    answers: list[int | OSError] = [3, OSError(errno.ENOSPC, "full")]
+
+    def fill_up(descriptor: int, data: bytes) -> int:
+        if not answers:
+            return write(descriptor, data)
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return write(descriptor, bytes(data)[:answer])
+
+    monkeypatch.setattr(os, "write", fill_up)
+    with pytest.raises(OSError, match="full"):
+        writer.write_line("one line")
+    writer.write_line("another")
+
+    assert os.read(reading, 100) == b"one\nanother\n"
 
 
 def test_long_line_comes_whole_when_it_is_read(pipe: tuple[int, TextIO]) -> None:
