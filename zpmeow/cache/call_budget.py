@@ -21,10 +21,11 @@ from types import TracebackType
 class CallBudget:
     """What is left for the cache calls of one request. All times are seconds of one monotonic clock."""
 
-    __slots__ = ("_began_at", "_closed", "_left_seconds", "_running", "is_whole", "talked_seconds")
+    __slots__ = ("_began_at", "_closed", "_left_seconds", "_running", "_seconds", "is_whole", "talked_seconds")
 
     def __init__(self, *, seconds: float) -> None:
         """Start with `seconds` for all calls together."""
+        self._seconds = seconds
         self._left_seconds = seconds
         self._running = 0
         self._began_at = 0.0
@@ -57,6 +58,13 @@ class CallBudget:
         if self._running == 0:
             self._left_seconds -= now - self._began_at
 
+    def renew(self) -> None:
+        """Begin anew, as after a pause that the request's caller asked for. Not while a call runs."""
+        if self._running == 0:
+            self._left_seconds = self._seconds
+            self.talked_seconds = 0.0
+            self.is_whole = True
+
     def close(self) -> None:
         """Let calls that still find this budget in their context take a fresh one."""
         self._closed = True
@@ -70,6 +78,11 @@ class CallProgress:
     def __init__(self, *, now: float) -> None:
         """Take it that the call talks from its beginning, until a tier says otherwise."""
         self.talking_since: float | None = now
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the call waits for its turn."""
+        return self.talking_since is None
 
     def talked_seconds(self, now: float) -> float:
         """Tell for how long the call has talked to the server."""
@@ -111,6 +124,13 @@ def outside_budget() -> Iterator[None]:
         yield
     finally:
         _budget.reset(token)
+
+
+def renew_budget() -> None:
+    """Let the budget of the context, if there is one, begin anew."""
+    budget = _budget.get()
+    if budget is not None:
+        budget.renew()
 
 
 def budget_or_fresh(seconds: float) -> CallBudget:

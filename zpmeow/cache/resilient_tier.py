@@ -163,7 +163,8 @@ class ResilientTier(CacheTier):
         """Make the call within the deadline and tell the breaker how it ended; a cancellation is not told.
 
         What earlier calls of the request have talked counts too: a tier that leaves no time for the second
-        call is slow, although the second alone had no fair chance.
+        call is slow, although the second alone had no fair chance. One that never got its turn says nothing, whatever
+        was before it.
         """
         clock = asyncio.get_running_loop().time
         token = self._breaker.begin()
@@ -173,7 +174,8 @@ class ResilientTier(CacheTier):
                 result = await call()
         except TimeoutError as error:
             now = clock()
-            if budget.talked_seconds + progress.talked_seconds(now) < self._timeout_seconds * FAIR_CHANCE_RATIO:
+            talked_seconds = budget.talked_seconds + progress.talked_seconds(now)
+            if progress.is_waiting or talked_seconds < self._timeout_seconds * FAIR_CHANCE_RATIO:
                 raise CacheBusy(_NO_FAIR_CHANCE) from error
             if now - deadline > self._timeout_seconds * OWN_DELAY_RATIO:
                 raise CacheBusy(_OWN_DELAY) from error

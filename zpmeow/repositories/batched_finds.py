@@ -28,6 +28,9 @@ from zpmeow.domain.references import ById, SessionReference
 MOST_IN_A_BATCH = 100
 """Arbitrary: the conversation costs next to nothing by then, and the first need not wait long for the last."""
 
+MOST_FAILURES = 3
+"""Arbitrary: one or two sessions may be unreadable; with more, nothing is left but the statement."""
+
 BATCH_RATIO = 0.9
 """The share of the truth's time that a batch has, from its beginning: its callers learn what became of it, and not only
 that their time is over."""
@@ -137,13 +140,22 @@ class BatchedFinds(SessionReader):
                 batch.answer(found)
 
     async def _find_each(self, batch: "_Batch", wanted: Collection[UUID]) -> None:
-        """One of the sessions cannot be read, or the statement: who asked for another one shall not see that."""
+        """One of the sessions cannot be read: who asked for another one shall not see that.
+
+        Where the first of them all fail it is the statement, and the others need not be asked for.
+        """
+        failures, one_was_read = 0, False
         for session_id in wanted:
             try:
                 found = await self._find([session_id], batch.entities)
             except Exception as error:  # noqa: BLE001  (each caller's own to raise)
+                failures += 1
+                if failures == MOST_FAILURES and not one_was_read:
+                    batch.fail(error)
+                    return
                 batch.fail(error, only=session_id)
             else:
+                one_was_read = True
                 batch.answer(found, only=session_id)
 
     async def _find(self, wanted: Collection[UUID], entities: frozenset[Entity]) -> Mapping[UUID, Snapshot]:

@@ -39,7 +39,9 @@ class Watch:
         if not self._arrivals.has_ended and patience > 0:
             try:
                 with pausing():
-                    await asyncio.wait_for(self._woken.wait(), patience)
+                    # Not `wait_for`, which swallows a cancellation that comes in the turn in which it is woken.
+                    async with asyncio.timeout(patience):
+                        await self._woken.wait()
             except TimeoutError:
                 return False
         if self._arrivals.has_ended:

@@ -1,5 +1,5 @@
-"""How long a request has waited because its caller asked it to (`wait=30`): no part of how long its answer took, and
-none of its patience with the database.
+"""How long a request has waited because its caller asked it to (`wait=30`): no part of how long its answer took, nor of
+its patience with the database. After a pause it may ask the cache again for as long as it could at its beginning.
 
 `counting_pauses` is for whoever measures a request, `pausing` for whoever lets it wait.
 """
@@ -9,6 +9,7 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Self
 
+from zpmeow.cache.call_budget import renew_budget
 from zpmeow.domain.patience import extend_patience
 from zpmeow.events import Observer, WaitBegun, WaitEnded
 
@@ -54,6 +55,7 @@ class pausing:  # noqa: N801  (as above)
         """End, however."""
         seconds = time.perf_counter() - self._began_at
         extend_patience(seconds)
+        renew_budget()
         if self._counting is not None:
             self._counting.seconds += seconds
             self._counting.observer(WaitEnded())

@@ -10,6 +10,7 @@ from zpmeow.cache.call_budget import (
     observe_progress,
     open_budget,
     outside_budget,
+    renew_budget,
     report_talking,
     report_waiting,
 )
@@ -49,6 +50,22 @@ def test_budget_is_used_up_when_calls_took_all_of_it() -> None:
     budget.end(100.06)
 
     assert budget.begin(200.0) < 200.0
+
+
+def test_budget_begins_anew_when_it_is_renewed() -> None:
+    """After a pause at the caller's wish; while a call runs, nothing changes."""
+    with open_budget(0.05) as budget:
+        budget.begin(100.0)
+        budget.talked_seconds = 0.04
+        renew_budget()
+        during = (budget.is_whole, budget.talked_seconds)
+        budget.end(100.06)
+        renew_budget()
+
+    renew_budget()  # Outside there is none.
+    assert during == (False, 0.04)
+    assert (budget.is_whole, budget.talked_seconds) == (True, 0.0)
+    assert budget.begin(200.0) == pytest.approx(200.05)
 
 
 def test_budget_is_found_within_its_block_only() -> None:

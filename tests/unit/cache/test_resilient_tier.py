@@ -485,6 +485,19 @@ async def test_breaker_opens_when_the_first_call_of_each_request_leaves_no_time_
     assert stage.breaker.state is CircuitState.OPEN
 
 
+async def test_call_that_never_got_its_turn_is_nobodys_fault_whatever_was_before_it() -> None:
+    """One slow conversation of many readers, then a line before the connections: that is one failure at the most."""
+    stage = Stage(inner=QueueingTier(talks_after_seconds=None))
+
+    for _ in range(THRESHOLD + 1):
+        with open_budget(TIMEOUT_SECONDS) as budget:
+            budget.talked_seconds = TIMEOUT_SECONDS / 2
+            with pytest.raises(CacheBusy):
+                await stage.tier.probe()
+
+    assert stage.is_closed()
+
+
 async def test_waiting_for_normal_ends_when_the_operator_allows_calls() -> None:
     """At once in the normal mode; in a bypass not before it is over."""
     stage = Stage()

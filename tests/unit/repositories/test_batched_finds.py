@@ -181,6 +181,18 @@ async def test_session_that_cannot_be_read_is_its_own_readers_trouble(truth: Tru
     assert sorted(truth.queries[2:], key=str) == sorted(({one} for one in ids), key=str)
 
 
+async def test_statement_that_fails_for_all_is_not_sent_for_each(truth: Truth) -> None:
+    """A missing right, say: everybody learns of it, and the database is not asked a hundred times in a row."""
+    ids = await truth.make(20)
+    truth.error = KeyError("no such column")
+
+    finds = finds_in(truth)
+    together = await asyncio.gather(*(finds.find(ById(one), ALL) for one in ids), return_exceptions=True)
+
+    assert [type(one) for one in together] == [KeyError] * 20
+    assert len(truth.queries) == 1 + 3
+
+
 async def test_read_that_waited_in_line_is_told_of_overload(truth: Truth) -> None:
     """Who had a query for most of the time is told what became of it."""
     ids = await truth.make(2)

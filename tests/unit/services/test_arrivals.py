@@ -172,6 +172,26 @@ async def test_who_hangs_up_leaves_nothing_behind() -> None:
     assert (before, len(room.arrivals)) == (1, 0)
 
 
+async def test_who_hangs_up_in_the_turn_in_which_he_is_woken_is_gone() -> None:
+    """The news does not swallow the cancellation: nobody waits for a caller who is not there."""
+    arrivals = Arrivals()
+    with arrivals.watch("qr", "id") as watch:
+
+        async def wait_on() -> None:
+            while True:
+                await watch.changed(asyncio.get_running_loop().time() + 10)
+
+        waiting = asyncio.create_task(wait_on())
+        await settle()
+
+        watch.wake()
+        await asyncio.sleep(0)  # `wait_for` has its result now, and would rather return it.
+        waiting.cancel()
+        await settle()
+
+        assert waiting.cancelled()
+
+
 async def test_an_expired_code_is_waited_for_anew() -> None:
     """A code whose time is over is none."""
     room = Room()

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from zpmeow.cache.call_budget import open_budget
 from zpmeow.domain.patience import patience_left, patience_until
 from zpmeow.events import Event, WaitBegun, WaitEnded, ignore
 from zpmeow.services.pauses import counting_pauses, pausing
@@ -58,6 +59,17 @@ async def test_requests_do_not_count_each_others_pauses() -> None:
         short, long = await asyncio.gather(request(0.0), request(0.05))
 
     assert short < 0.04 < long
+
+
+async def test_the_cache_may_be_asked_anew_after_a_pause() -> None:
+    """Every look of a long wait has the time that the first one had."""
+    with open_budget(0.05) as budget:
+        budget.begin(0.0)
+        budget.end(0.05)
+        with pausing():
+            pass
+
+        assert budget.is_whole
 
 
 async def test_patience_does_not_run_during_a_pause() -> None:
