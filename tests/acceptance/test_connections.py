@@ -1,8 +1,10 @@
 """What strangers can do to a connection: be slow, be wrong, hang up, ask for too much."""
 
 import asyncio
+import gc
 import re
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -99,6 +101,24 @@ async def test_connection_answers_400_in_json_when_what_came_is_not_http(
     assert "secret-key" not in caplog.text
     assert len(api.events.of(RequestStarted)) == len(api.events.of(RequestFinished)) == 1
     assert not api.events.of(RequestCrashed)
+
+
+async def test_what_was_refused_is_let_go_at_once(api: Api) -> None:
+    """Not by the garbage collector, which comes seldom: large nonsense would take as much memory as it likes."""
+    nonsense = b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    await send(api, nonsense)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(30):
+            assert (await send(api, nonsense)).status == 400
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+    assert kept_bytes < 10 * len(nonsense)
 
 
 @pytest.mark.parametrize("target", ["*", "/nothing", "localhost:80"])

@@ -92,6 +92,10 @@ class Connection(HangUpNotice):
             raise ConnectionError(reason)
         identity = token_hex(16)
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            if exc is not None:
+                # Its frames hold what was read, and the list that holds it: garbage of 100 KB a request until the
+                # collector comes.
+                exc.__traceback__ = None
             answer = refused(MalformedRequest("what came is not HTTP/1.1, or too long"))
         else:
             self._observer(
