@@ -136,8 +136,10 @@ class _Queue:
                 case _:
                     timestamp = found["timestamp"]
                     self._write(found)
-        with contextlib.suppress(Exception):  # Nobody is left who could be told.
+        # Nobody is left who could be told of a failure.
+        with contextlib.suppress(Exception):
             self._tell_lost(timestamp)
+        with contextlib.suppress(Exception):
             self._writer.close()
         while not self._waiting.empty():
             if isinstance(late := self._waiting.get(), threading.Event):

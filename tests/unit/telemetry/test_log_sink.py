@@ -36,6 +36,7 @@ class FlakyWriter(LineWriter):
         """Take lines."""
         self.lines: list[str] = []
         self.failure: Exception | None = None
+        self.is_closed = False
 
     @override
     def write_line(self, line: str) -> None:
@@ -45,7 +46,7 @@ class FlakyWriter(LineWriter):
 
     @override
     def close(self) -> None:
-        """Nothing to release."""
+        self.is_closed = True
 
 
 def message_of(entry: EventDict) -> str:
@@ -75,6 +76,18 @@ def test_lost_lines_are_counted_and_told_when_writing_works_again(failure: Excep
 
     assert sink.lost[()] == 2
     assert writer.lines == ["2 log lines could not be written", "three", "four"]
+
+
+def test_writer_is_closed_when_it_cannot_be_written_to_at_the_end() -> None:
+    """What it has opened is released all the same."""
+    writer = FlakyWriter()
+    writer.failure = OSError(errno.ENOSPC, "full")
+    sink = LogSink([(writer, message_of)])
+
+    sink.write(entry("one"))
+    sink.close()
+
+    assert writer.is_closed
 
 
 def test_other_writers_go_on_when_one_fails() -> None:
