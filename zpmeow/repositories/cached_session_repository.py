@@ -49,6 +49,7 @@ _SOURCES = {
     Origin.LOAD_AFTER_BYPASS: ReadSource.BYPASS,
     Origin.STALE: ReadSource.STALE,
 }
+_HITS = {Origin.LOCAL, Origin.TIER}
 _BADNESS = {source: badness for badness, source in enumerate(ReadSource)}
 
 
@@ -225,9 +226,8 @@ class CachedSessionRepository(SessionRepository):
             return None
         origins = {answer.origin for answer in answers.values()}
         if Origin.LOCAL in origins or Origin.TIER in origins:
-            for key, answer in answers.items():
-                if answer.origin is Origin.LOCAL or answer.origin is Origin.TIER:
-                    self._inspector.consider(session_id, entities[key], answer.version)
+            hits = ((entities[key], one.version) for key, one in answers.items() if one.origin in _HITS)
+            self._inspector.consider(session_id, hits)
         source = max((_SOURCES[origin] for origin in origins), key=_BADNESS.__getitem__)
         return Snapshot(
             records={entity: answers[key].value for entity, key in keys.items()},

@@ -30,7 +30,7 @@ class CachedSnapshotRecall(SnapshotRecall):
     def repeat(self) -> bool:
         if not self.recall.repeat():
             return False
-        for entity, entry in zip(self.entities, self.recall.entries, strict=True):
-            self.inspector.consider(self.session_id, entity, entry.version)
+        versions = (entry.version for entry in self.recall.entries)
+        self.inspector.consider(self.session_id, zip(self.entities, versions, strict=True))
         self.observer(self.read)
         return True

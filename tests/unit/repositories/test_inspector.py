@@ -1,7 +1,9 @@
 """What a comparison of a hit with the database finds, and how many are made."""
 
 import asyncio
-from collections.abc import Callable
+import random
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -11,25 +13,28 @@ from tests.fakes.cached_sessions import LIFETIMES, CachedSessions, make_cached_s
 from tests.fakes.faulty_session_repository import FaultySessionRepository
 from tests.fakes.in_memory_session_repository import InMemorySessionRepository
 from tests.fakes.memory_tier import MemoryTier
-from zpmeow.domain.errors import Unavailable
 from zpmeow.domain.ports import NewSession
 from zpmeow.domain.records import Entity, Snapshot
 from zpmeow.domain.references import ById
 from zpmeow.events import ConsistencyChecked, Event
 from zpmeow.repositories.cache_policies import CachePolicies
-from zpmeow.repositories.inspector import MAX_PER_SECOND, SECOND_LOOK_SECONDS, Inspector
+from zpmeow.repositories.inspector import WINDOW_SECONDS, Inspector
 
 
 @dataclass
 class Bench:
-    """An inspector before a cache and a truth in a test's hand; `meanwhile` happens between the two looks."""
+    """An inspector before a cache and a truth in a test's hand; `meanwhile` happens between the two looks.
+
+    Of the hits of one window the last is chosen, unless `chance` says something else.
+    """
 
     one_in: int = 1
+    chance: Callable[[], float] = lambda: 0.0
     memory: MemoryTier = field(default_factory=MemoryTier)
     events: list[Event] = field(default_factory=list)
     seconds: float = 0.0
-    waited: list[float] = field(default_factory=list)
-    drawn: float = 0.0
+    windows: int = 0
+    second_looks: int = 0
 
     def __post_init__(self) -> None:
         """Put together."""
@@ -46,8 +51,7 @@ class Bench:
             one_in=self.one_in,
             observer=self.events.append,
             sleep=self.sleep,
-            monotonic=lambda: self.seconds,
-            chance=lambda: self.drawn,
+            chance=self.chance,
         )
 
     def now(self) -> datetime:
@@ -55,8 +59,12 @@ class Bench:
         return datetime.fromtimestamp(1_700_000_000 + self.seconds, UTC)
 
     async def sleep(self, seconds: float) -> None:
-        """Let the second look come at once."""
-        self.waited.append(seconds)
+        """Let windows pass, and second looks come, at once."""
+        if seconds == WINDOW_SECONDS:
+            self.windows += 1
+            await asyncio.sleep(0)
+            return
+        self.second_looks += 1
         made = self.meanwhile()
         if asyncio.iscoroutine(made):
             await made
@@ -65,17 +73,33 @@ class Bench:
         """Make a session that is cached."""
         await self.cached.relay_once()
         created = await self.cached.repository.create(NewSession(name="alpha", key_hash=b"k" * 32))
-        for _ in range(30):
-            await asyncio.sleep(0)
+        await turns(30)
         return created
+
+    async def show(self, *reads: tuple[Snapshot, Collection[Entity]]) -> None:
+        """Show the inspector what was read in one window, and let it compare."""
+        running = asyncio.create_task(self.inspector.run())
+        for snapshot, entities in reads:
+            self.inspector.consider(
+                snapshot.session.id, [(entity, snapshot.records[entity].version) for entity in entities]
+            )
+        await turns(100)
+        running.cancel()
+        await asyncio.wait([running])
 
     def found(self) -> list[tuple[str, int, int | None]]:
         """What was told of comparisons."""
-        return [
-            (event.outcome, event.cached_version, event.true_version)
-            for event in self.events
-            if isinstance(event, ConsistencyChecked)
-        ]
+        return [(event.outcome, event.cached_version, event.true_version) for event in self.told()]
+
+    def told(self) -> list[ConsistencyChecked]:
+        """What was told of comparisons, whole."""
+        return [event for event in self.events if isinstance(event, ConsistencyChecked)]
+
+
+async def turns(count: int) -> None:
+    """Let all others have so many turns."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -88,10 +112,10 @@ async def test_comparison_is_a_match_when_the_database_has_the_same_version(benc
     """One question, no second look."""
     created = await bench.create()
 
-    await bench.inspector.inspect(created.session.id, Entity.QR, created.qr.version)
+    await bench.show((created, [Entity.QR]))
 
     assert bench.found() == [("match", created.qr.version, created.qr.version)]
-    assert bench.waited == []
+    assert bench.second_looks == 0
     await bench.cached.close()
 
 
@@ -103,10 +127,10 @@ async def test_comparison_is_a_match_when_the_hit_was_overtaken_and_the_cache_ha
         bench.cached.repository._policies.entry_key(created.session.id, Entity.QR).text, created.qr.version + 1
     )
 
-    await bench.inspector.inspect(created.session.id, Entity.QR, created.qr.version)
+    await bench.show((created, [Entity.QR]))
 
     assert [outcome for outcome, *_ in bench.found()] == ["match"]
-    assert bench.waited == [SECOND_LOOK_SECONDS]
+    assert bench.second_looks == 1
     await bench.cached.close()
 
 
@@ -116,7 +140,7 @@ async def test_comparison_is_stale_when_the_cache_still_answers_the_old_version(
     changed = await bench.inner.put_qr(ById(created.session.id), "code", 60)
     bench.cached.confirm_feed()
 
-    await bench.inspector.inspect(created.session.id, Entity.QR, created.qr.version)
+    await bench.show((created, [Entity.QR]))
 
     assert bench.found() == [("stale", created.qr.version, changed.qr.version)]
     await bench.cached.close()
@@ -127,7 +151,7 @@ async def test_comparison_is_missing_when_the_cache_still_answers_a_session_that
     created = await bench.create()
     await bench.inner.delete(ById(created.session.id))
 
-    await bench.inspector.inspect(created.session.id, Entity.QR, created.qr.version)
+    await bench.show((created, [Entity.QR]))
 
     assert bench.found() == [("missing", created.qr.version, None)]
     await bench.cached.close()
@@ -139,85 +163,111 @@ async def test_comparison_is_a_match_when_a_removed_session_is_answered_no_more(
     await bench.inner.delete(ById(created.session.id))
     bench.meanwhile = bench.memory.stored.clear
 
-    await bench.inspector.inspect(created.session.id, Entity.QR, created.qr.version)
+    await bench.show((created, [Entity.QR]))
 
     assert [outcome for outcome, *_ in bench.found()] == ["match"]
     await bench.cached.close()
 
 
-async def test_comparison_fails_when_the_database_is_away(bench: Bench) -> None:
-    """Nothing is said, good or bad."""
+async def test_each_hit_of_a_read_is_judged_when_they_differ(bench: Bench) -> None:
+    """One question for all of a read; what is in order is told at once, the old one after a second look."""
     created = await bench.create()
-    bench.truth.fault = "away"
+    changed = await bench.inner.put_qr(ById(created.session.id), "code", 60)
+    bench.cached.confirm_feed()
 
-    with pytest.raises(Unavailable):
-        await bench.inspector.inspect(created.session.id, Entity.QR, created.qr.version)
+    await bench.show((created, [Entity.SESSION, Entity.QR, Entity.STATUS]))
 
-    assert bench.found() == []
+    told = {event.entity: event.outcome for event in bench.told()}
+    assert told == {Entity.SESSION: "match", Entity.STATUS: "match", Entity.QR: "stale"}
+    assert bench.found()[-1] == ("stale", created.qr.version, changed.qr.version)
     await bench.cached.close()
-
-
-async def consider_all(bench: Bench, created: Snapshot, times: int) -> None:
-    """Show the inspector hits, and let it look at those that it takes."""
-    task = asyncio.create_task(bench.inspector.run())
-    for _ in range(times):
-        bench.inspector.consider(created.session.id, Entity.QR, created.qr.version)
-    for _ in range(100):
-        await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait([task])
 
 
 async def test_inspector_goes_on_when_the_database_was_away(bench: Bench) -> None:
-    """Samples from then are dropped; later ones are looked at."""
+    """Nothing is said of hits from then, good or bad; later ones are compared."""
     created = await bench.create()
     bench.truth.fault = "away"
-    await consider_all(bench, created, 1)
+    await bench.show((created, [Entity.QR]))
     bench.truth.fault = None
-    bench.seconds += 1
+    told_meanwhile = bench.found()
 
-    await consider_all(bench, created, 1)
+    await bench.show((created, [Entity.QR]))
 
+    assert told_meanwhile == []
     assert [outcome for outcome, *_ in bench.found()] == ["match"]
     await bench.cached.close()
 
 
-async def test_few_hits_are_compared_when_many_come_at_once(bench: Bench) -> None:
-    """The database is not asked more often than the limit allows, however many hits there are."""
+async def test_inspector_goes_on_when_the_database_went_away_before_the_second_look(bench: Bench) -> None:
+    """What may be an old answer is called neither that nor a match."""
     created = await bench.create()
+    await bench.inner.put_qr(ById(created.session.id), "code", 60)
+    bench.cached.confirm_feed()
 
-    await consider_all(bench, created, 1000)
-    at_once = len(bench.found())
-    for _ in range(20):
-        bench.seconds += 0.5 / MAX_PER_SECOND
-        await consider_all(bench, created, 10)
+    def away() -> None:
+        bench.truth.fault = "away"
 
-    assert at_once in range(10, 12)
-    assert len(bench.found()) - at_once in range(9, 12)
+    bench.meanwhile = away
+    await bench.show((created, [Entity.QR]), (created, [Entity.QR]))
+
+    assert bench.found() == []
+    assert bench.second_looks == 1
     await bench.cached.close()
 
 
-async def test_each_entity_of_a_request_is_compared_when_requests_are_few(bench: Bench) -> None:
-    """The first entity of each request does not take the turn of the others."""
+async def test_others_are_compared_when_one_waits_for_its_second_look(bench: Bench) -> None:
+    """Sessions that change all the time do not keep the inspector from looking at the others."""
+    created = await bench.create()
+    await bench.inner.put_qr(ById(created.session.id), "code", 60)
+    bench.cached.confirm_feed()
+    never = asyncio.Event()
+    bench.meanwhile = never.wait
+    running = asyncio.create_task(bench.inspector.run())
+
+    for entity in (Entity.QR, Entity.STATUS):
+        bench.inspector.consider(created.session.id, [(entity, created.records[entity].version)])
+        await turns(30)
+
+    assert bench.second_looks == 1
+    assert [(event.entity, event.outcome) for event in bench.told()] == [(Entity.STATUS, "match")]
+    running.cancel()
+    await asyncio.wait([running])
+    await bench.cached.close()
+
+
+async def test_one_read_is_compared_when_many_come_at_once(bench: Bench) -> None:
+    """The database is asked once in each window, however many hits there are."""
     created = await bench.create()
 
-    for entity in (Entity.SESSION, Entity.STATUS, Entity.QR):
-        bench.inspector.consider(created.session.id, entity, created.records[entity].version)
-    await consider_all(bench, created, 0)
+    await bench.show(*[(created, [Entity.QR])] * 1000)
 
-    told = [event.entity for event in bench.events if isinstance(event, ConsistencyChecked)]
-    assert told == [Entity.SESSION, Entity.STATUS, Entity.QR]
+    assert len(bench.found()) == 1
+    assert bench.windows == 1
+    await bench.cached.close()
+
+
+async def test_reads_have_the_same_chance_when_they_always_come_in_the_same_order() -> None:
+    """The first, or the last, of each window would be the same client's, or the same entity, again and again."""
+    bench = Bench(chance=random.Random(7).random)
+    created = await bench.create()
+    kinds = [Entity.SESSION, Entity.STATUS, Entity.QR, Entity.CREDENTIAL]
+
+    for _ in range(400):
+        await bench.show(*[(created, [entity]) for entity in kinds])
+
+    counts = Counter(event.entity for event in bench.told())
+    assert counts.total() == 400
+    assert all(70 <= counts[entity] <= 130 for entity in kinds), counts
     await bench.cached.close()
 
 
 @pytest.mark.parametrize(("drawn", "compared"), [(0.19, 1), (0.2, 0), (0.99, 0)])
-async def test_hit_is_compared_when_it_is_drawn(drawn: float, compared: int) -> None:
+async def test_read_is_compared_when_it_is_drawn(drawn: float, compared: int) -> None:
     """One in five, by chance and not by count: a count would meet the same entity again and again."""
-    bench = Bench(one_in=5)
-    bench.drawn = drawn
+    bench = Bench(one_in=5, chance=lambda: drawn)
     created = await bench.create()
 
-    await consider_all(bench, created, 1)
+    await bench.show((created, [Entity.QR]))
 
     assert len(bench.found()) == compared
     await bench.cached.close()
@@ -229,8 +279,7 @@ async def test_nothing_is_compared_when_it_is_switched_off() -> None:
     created = await bench.create()
 
     for _ in range(5):
-        await consider_all(bench, created, 100)
-        bench.seconds += 1
+        await bench.show(*[(created, [Entity.QR])] * 100)
 
     assert bench.found() == []
     await bench.cached.close()
