@@ -158,12 +158,15 @@ class EvictionPolicyFound:
 
 @dataclass(slots=True)
 class ConsistencyChecked:
-    """A hit was compared with the database. `outcome`: match, stale, missing. Versions: the cache's, the database's."""
+    """A hit was compared with the database. `outcome`: match, stale, missing. Versions: the cache's, the database's.
+
+    The cache has none when a hit was overtaken and what replaced it is not cached.
+    """
 
     entity: str
     outcome: str
     key: str
-    cached_version: int
+    cached_version: int | None
     true_version: int | None
 
 

@@ -85,14 +85,11 @@ class Lookups:
         return found
 
     async def peek(self, key: EntryKey) -> int | None:
-        """Return the version that the tier would answer with now, if it would; counts nothing."""
+        """Return the version that the tier would answer with now, if it would; counts nothing. Raises CacheError."""
         epoch = self._coherence.epoch
         if epoch is None:
             return None
-        try:
-            position, data = await self._tier.get_many([POSITION_KEY, key.text])
-        except CacheError:
-            return None
+        position, data = await self._tier.get_many([POSITION_KEY, key.text])
         trusted = self._coherence.judge(position).belief is Belief.TRUSTED
         reading = None if data is None or not trusted else self._codec.read(key, data, epoch=epoch)
         if not isinstance(reading, Reading) or self._now_ms() >= reading.fresh_until_ms:

@@ -131,7 +131,7 @@ class TieredCache:
         return None if entry is None or entry.value is None else entry.version
 
     async def peek_tier(self, key: EntryKey) -> int | None:
-        """Return the version that the tier would answer with now, if it would."""
+        """Return the version that the tier would answer with now, if it would. Raises CacheError."""
         return await self._lookups.peek(key)
 
     def recall(self, answers: Mapping[EntryKey, Answer], hints: Mapping[HintKey, int]) -> Recall | None:

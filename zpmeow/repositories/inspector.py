@@ -2,9 +2,11 @@
 
     a read's hits ── drawn, one read in so many ── one of those drawn in each tenth of a second, each as likely
         └── ask the database ── the same version? ──→ match
-              └── other: a moment later, would the cache still answer that? ── no: match; yes: stale or missing
+              └── other: what would the cache answer a moment later? ── what the database had, or has since: match
+                                                                     ── anything older: stale; gone by then: missing
 
-The second look is what tells an old answer from one that was overtaken while it was looked at.
+The second look is what tells an old answer from one that was overtaken while it was looked at. Where database or cache
+cannot be asked, nothing is said.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from typing import Never
 from uuid import UUID
 
+from zpmeow.cache.errors import CacheError
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.errors import Unavailable
 from zpmeow.domain.ports import SessionReader
@@ -23,7 +26,7 @@ from zpmeow.events import ConsistencyChecked, Observer
 from zpmeow.repositories.cache_policies import CachePolicies
 
 WINDOW_SECONDS = 0.1
-"""Of all reads drawn in such a time one is compared, so that the database is asked ten times a second at most."""
+"""Of all reads drawn in such a time one is compared: ten a second at most, by a question or two each."""
 
 SECOND_LOOK_SECONDS = 1.0
 """Ten times what a change may take to be seen by every process."""
@@ -82,45 +85,51 @@ class Inspector:
                 await self._sleep(WINDOW_SECONDS)
                 self._woken.clear()
                 chosen, self._chosen, self._drawn = self._chosen, None, 0
-                differing = None if chosen is None else await self._look(chosen)
-                if differing is not None:
-                    second_looks.create_task(self._look_again(differing))
+                if chosen is not None and (suspects := await self._look(chosen)):
+                    second_looks.create_task(self._look_again(chosen.session_id, suspects))
 
-    async def _look(self, hits: _Hits) -> _Hits | None:
-        """Tell of the matches; return the others."""
-        differing = await self._differing(hits)
-        if differing is None:
-            return None
-        for entity in hits.versions.keys() - differing.keys():
-            self._tell(hits, entity, hits.versions[entity])
-        return _Hits(hits.session_id, {entity: hits.versions[entity] for entity in differing}) if differing else None
-
-    async def _look_again(self, hits: _Hits) -> None:
-        """Tell what is old and still answered; the rest was overtaken."""
-        await self._sleep(SECOND_LOOK_SECONDS)
-        answered = {entity for entity in hits.versions if await self._still_answers(hits, entity)}
-        differing = await self._differing(hits) if answered else {}
-        if differing is None:
-            return
-        for entity, version in hits.versions.items():
-            self._tell(hits, entity, differing.get(entity, version) if entity in answered else version)
-
-    async def _differing(self, hits: _Hits) -> Mapping[Entity, int | None] | None:
-        """Return the database's versions where they differ; None: nothing can be said without the database."""
+    async def _look(self, hits: _Hits) -> dict[Entity, int | None]:
+        """Tell of the matches; return the database's versions of the others."""
         try:
-            found = await self._truth.find(ById(hits.session_id), frozenset(hits.versions))
+            true = await self._true_versions(hits.session_id, hits.versions)
         except Unavailable:
-            return None  # Others tell of it.
-        true = {entity: None if found is None else found.records[entity].version for entity in hits.versions}
-        return {entity: version for entity, version in true.items() if version != hits.versions[entity]}
+            return {}  # Nothing can be said without the database, and others tell of it.
+        suspects = {entity: version for entity, version in true.items() if version != hits.versions[entity]}
+        for entity in true.keys() - suspects.keys():
+            self._tell(hits.session_id, entity, "match", hits.versions[entity], true[entity])
+        return suspects
 
-    async def _still_answers(self, hits: _Hits, entity: Entity) -> bool:
-        key = self._policies.entry_key(hits.session_id, entity)
+    async def _look_again(self, session_id: UUID, before: Mapping[Entity, int | None]) -> None:
+        """Judge what is answered a moment after the database had these versions."""
+        await self._sleep(SECOND_LOOK_SECONDS)
+        try:
+            answered = {entity: await self._answered(session_id, entity) for entity in before}
+            true = await self._true_versions(session_id, before)
+        except (CacheError, Unavailable):
+            return
+        for entity, version in answered.items():
+            outcome = _judge(version, before[entity], true[entity])
+            self._tell(session_id, entity, outcome, version, true[entity])
+
+    async def _true_versions(self, session_id: UUID, entities: Iterable[Entity]) -> dict[Entity, int | None]:
+        found = await self._truth.find(ById(session_id), frozenset(entities))
+        return {entity: None if found is None else found.records[entity].version for entity in entities}
+
+    async def _answered(self, session_id: UUID, entity: Entity) -> int | None:
+        key = self._policies.entry_key(session_id, entity)
         local = self._cache.peek(key)
-        return hits.versions[entity] == (await self._cache.peek_tier(key) if local is None else local)
+        return await self._cache.peek_tier(key) if local is None else local
 
-    def _tell(self, hits: _Hits, entity: Entity, true_version: int | None) -> None:
-        version = hits.versions[entity]
-        outcome = "match" if true_version == version else "missing" if true_version is None else "stale"
-        key = self._policies.entry_key(hits.session_id, entity)
-        self._observer(ConsistencyChecked(entity, outcome, key.text, version, true_version))
+    def _tell(self, session_id: UUID, entity: Entity, outcome: str, cached: int | None, true: int | None) -> None:
+        key = self._policies.entry_key(session_id, entity)
+        self._observer(ConsistencyChecked(entity, outcome, key.text, cached, true))
+
+
+def _judge(answered: int | None, before: int | None, now: int | None) -> str:
+    """Judge a version that the cache answers, if any, by what the database had a moment before that and has since."""
+    if answered is None:
+        return "match"
+    if before is None:
+        return "missing"
+    # What is removed between this answer and the question is no fault: only what was gone before is missing.
+    return "stale" if answered < before or (now is not None and answered > now) else "match"

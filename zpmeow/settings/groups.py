@@ -213,7 +213,7 @@ class CacheSettings(_Group):
     inspect_one_in: Annotated[int, whole_number(0, 1_000_000_000)] = Field(
         default=1000, validation_alias="CACHE_INSPECT_ONE_IN"
     )
-    """Every so-manieth hit is compared with the database, ten a second at most; 0: none."""
+    """The hits of one read in so many are compared with the database, ten reads a second at most; 0: none."""
 
     stale_if_error: YesOrNo = Field(default=True, validation_alias="CACHE_STALE_IF_ERROR")
     """With the database away, sessions and statuses past their lifetime may be served, marked as stale."""

@@ -52,7 +52,7 @@ INTERVAL = "2s"
 """Of scrapes and rules: with the database away a scrape takes 0.9 s."""
 
 SEEN_SECONDS = 30.0
-"""Arbitrary: scrapes, rates over 10 s and rules come each second; a slow machine gets some more."""
+"""Arbitrary: scrapes and rules come every two seconds, rates are over 10; a slow machine gets some more."""
 
 FORGE = """
 ALTER TABLE session_credential DISABLE TRIGGER ALL;
@@ -86,7 +86,7 @@ def rules() -> dict[str, str]:
 
 @pytest.fixture
 def services(own_postgres: PostgresServer, own_redis: RedisServer, new_service: MakeService) -> list[Service]:
-    """Two services, whose inspector looks at each hit; few connections, so that they run out."""
+    """Two services, whose inspector draws from all reads; few connections, so that they run out."""
     return [
         new_service(
             DATABASE_URL=own_postgres.url,
