@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.chaos.harness.experiment import Outcome
+from deploy.chaos.harness.experiment import BrokenOff, Outcome
 from deploy.chaos.harness.results import markdown, table
 from deploy.chaos.scenarios import scenario_names
 from tests.conftest import postgres_installation
@@ -16,7 +16,7 @@ __all__ = ["outcomes", "postgres_installation"]
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _COMMAND = "make chaos"
-_OUTCOMES = pytest.StashKey[list[Outcome]]()
+_OUTCOMES = pytest.StashKey[list[Outcome | BrokenOff]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def outcomes(pytestconfig: pytest.Config) -> list[Outcome]:
+def outcomes(pytestconfig: pytest.Config) -> list[Outcome | BrokenOff]:
     """Where outcomes are left."""
     return pytestconfig.stash[_OUTCOMES]
 

@@ -20,7 +20,7 @@ from deploy.chaos.harness.expectations import breaker_opens
 from deploy.chaos.harness.experiment import Outcome, run
 from deploy.chaos.harness.scenario import Scenario
 from deploy.chaos.harness.steps import redis_away
-from deploy.chaos.harness.verdict import problems
+from deploy.chaos.harness.verdict import old_answers, problems
 from deploy.grafana.generator.overview import REQUESTS, USERS
 from tests.coherence.interruptible import run_interruptible
 from tests.coherence.world import World
@@ -167,8 +167,8 @@ def main(arguments: Sequence[str]) -> str | None:
     finally:
         installation.close()
     found = problems(outcome)
-    if found:
-        return f"not drawn: {found}"
+    if found or old_answers(outcome):
+        return f"not drawn: {old_answers(outcome)} old answers, {found}"
     _draw(seen, outcome, file)
     return None
 

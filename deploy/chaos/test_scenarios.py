@@ -7,7 +7,7 @@ import random
 import pytest
 
 from deploy.chaos import scenarios
-from deploy.chaos.harness.experiment import Outcome, run
+from deploy.chaos.harness.experiment import BrokenOff, Outcome, run
 from deploy.chaos.harness.scenario import Scenario
 from deploy.chaos.harness.verdict import problems, time_problems
 from tests.coherence.interruptible import run_interruptible
@@ -22,7 +22,10 @@ QUICK = {"redis_killed", "redis_garbage", "service_stopped"}
     [pytest.param(name, marks=[pytest.mark.quick] if name in QUICK else []) for name in scenarios.scenario_names()],
 )
 def test_limits_are_kept(
-    name: str, postgres_installation: PostgresInstallation, outcomes: list[Outcome], pytestconfig: pytest.Config
+    name: str,
+    postgres_installation: PostgresInstallation,
+    outcomes: list[Outcome | BrokenOff],
+    pytestconfig: pytest.Config,
 ) -> None:
     """Steady state, fault, recovery, steady state: nothing fails without a cause, and nothing is old.
 
@@ -30,7 +33,11 @@ def test_limits_are_kept(
     """
     scenario: Scenario = importlib.import_module(f"{scenarios.__name__}.{name}").SCENARIO
     seed = int(os.environ.get("ZPMEOW_CHAOS_SEED") or random.SystemRandom().randrange(10**6))
-    outcome = run_interruptible(run(name, scenario, installation=postgres_installation, seed=seed))
+    try:
+        outcome = run_interruptible(run(name, scenario, installation=postgres_installation, seed=seed))
+    except Exception as error:
+        outcomes.append(BrokenOff(name=name, scenario=scenario, reason=repr(error)))
+        raise
     outcomes.append(outcome)
 
     found = problems(outcome)

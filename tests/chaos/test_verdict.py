@@ -14,8 +14,9 @@ from deploy.chaos.harness.expectations import (
     counted_at_most,
     database_is_missed,
     reads_answered,
+    refused_as,
 )
-from deploy.chaos.harness.experiment import Outcome
+from deploy.chaos.harness.experiment import BrokenOff, Outcome
 from deploy.chaos.harness.load import Sample
 from deploy.chaos.harness.measurement import Measurement, Requests, count, quantile
 from deploy.chaos.harness.results import markdown
@@ -23,7 +24,7 @@ from deploy.chaos.harness.scenario import Limits, Scenario
 from deploy.chaos.harness.verdict import problems, time_problems
 from tests.coherence.audit import Audit
 from tests.coherence.judge import Finding, Tally, Violation
-from tests.coherence.timeline import ABSENCE_SETTLING_SECONDS, CHECKER, DATABASE, Timeline
+from tests.coherence.timeline import CHECKER, DATABASE, RETURN_SECONDS, Timeline
 from tests.coherence.world import World
 
 MIB = 2**20
@@ -43,11 +44,16 @@ REQUESTS = Requests(
     writes_explained=0,
     writes_unexplained=0,
     stale=0,
+    errors={},
     paused_seconds=0.0,
     p50_seconds=0.001,
     p99_seconds=0.005,
+    reads_p95_seconds=0.004,
+    raw_p99_seconds=0.005,
+    refused_p99_seconds=math.nan,
     longest_seconds=0.02,
     longest_request="GET /x of A, 200",
+    last_refused_seconds=0.0,
 )
 PHASE = Measurement(
     seconds=10.0,
@@ -55,7 +61,9 @@ PHASE = Measurement(
     memory_bytes={"A": 70 * MIB, "B": 50 * MIB},
     log_bytes=500,
     transitions=2,
-    counts={"redis_hits": 100.0, "openings": 0.0},
+    openings=0,
+    counts={"redis_hits": 100.0},
+    redis_hits={"A": 40.0, "B": 60.0},
 )
 GOOD = Outcome(
     name="made-up",
@@ -68,7 +76,7 @@ GOOD = Outcome(
     recovery_seconds=0.5,
     descriptors_before={"A": 14, "B": 14},
     descriptors_after={"A": 14, "B": 13},
-    audit=Audit(),
+    audit=Audit(equal=200),
     tally=Tally(),
 )
 
@@ -108,17 +116,28 @@ def test_failures_are_no_problem_when_they_are_explained() -> None:
         (replace(GOOD, recovery=replace(PHASE, requests=replace(REQUESTS, writes_unexplained=1))), "recovery: 1 req"),
         (during(memory_bytes={"A": 85 * MIB, "B": 50 * MIB}), "memory of 1.21 times"),
         (replace(GOOD, after=replace(PHASE, memory_bytes={"A": 70 * MIB, "B": 61 * MIB})), "memory of 1.22 times"),
-        (replace(GOOD, before=replace(PHASE, counts={"redis_hits": 0.0})), "before: nothing was answered from Redis"),
-        (replace(GOOD, after=replace(PHASE, counts={})), "after: nothing was answered from Redis"),
-        (during(log_bytes=101_000), "101 bytes of log a request"),
+        (
+            replace(GOOD, before=replace(PHASE, redis_hits={"A": 0.0})),
+            "before: process A answered nothing from Redis",
+        ),
+        (
+            replace(GOOD, after=replace(PHASE, redis_hits={"A": 40.0, "B": 29.0})),
+            "after: process B answered 29 times from Redis, 60 times before",
+        ),
+        (replace(GOOD, after=replace(PHASE, redis_hits={"A": 40.0})), "after: process B answered 0 times from Redis"),
+        (replace(GOOD, audit=Audit(equal=99)), "only 99 keys in Redis could be compared"),
+        (during(log_bytes=101_000), "during: 101 bytes of log a request"),
+        (replace(GOOD, recovery=replace(PHASE, log_bytes=101_000)), "recovery: 101 bytes of log a request"),
+        (replace(GOOD, after=replace(PHASE, log_bytes=101_000)), "after: 101 bytes of log a request"),
+        (replace(GOOD, after=replace(PHASE, openings=2)), "after: breakers opened 2 times"),
         (replace(GOOD, descriptors_after={"A": 15, "B": 14}), "process A has 15 file descriptors open, it had 14"),
         (limited(during(transitions=3), transitions_a_minute=2), "3 transitions of one breaker, 1 are allowed"),
         (
-            replace(during(transitions=0), scenario=replace(SCENARIO, expects=(breaker_opens,))),
+            replace(during(openings=0, transitions=1), scenario=replace(SCENARIO, expects=(breaker_opens,))),
             "no breaker opened",
         ),
         (
-            replace(during(counts={"openings": 1.0}), scenario=replace(SCENARIO, expects=(breaker_stays_closed,))),
+            replace(during(openings=1), scenario=replace(SCENARIO, expects=(breaker_stays_closed,))),
             "breakers opened 1 times",
         ),
         (
@@ -129,10 +148,14 @@ def test_failures_are_no_problem_when_they_are_explained() -> None:
             replace(during(counts={"loads": 9.0}), scenario=replace(SCENARIO, expects=(counted_at_most("loads", 8),))),
             "9 loads counted, 8 are the most",
         ),
+        (
+            replace(during_requests(errors={"X": 2}), scenario=replace(SCENARIO, expects=(refused_as("OVERLOADED"),))),
+            "nobody was refused as OVERLOADED, but {'X': 2}",
+        ),
         (replace(GOOD, scenario=replace(SCENARIO, expects=(database_is_missed,))), "nobody missed the database"),
         (
             replace(during_requests(reads_explained=500), scenario=replace(SCENARIO, expects=(reads_answered(0.5),))),
-            "only 44% of the reads were answered, 50% are the least",
+            "only 44.4% of the reads were answered, 50% are the least",
         ),
         (
             replace(
@@ -158,6 +181,13 @@ def test_problem_is_told_when_a_limit_is_broken(outcome: Outcome, problem: str) 
     [
         (during_requests(p99_seconds=0.056), "p99 of 56.0 ms during the fault, 55.0 ms are allowed"),
         (limited(during_requests(p99_seconds=0.056), p99_seconds=0.05), "p99 of 56.0 ms during the fault, 50.0 ms"),
+        (limited(during_requests(reads_p95_seconds=0.021), reads_p95_seconds=0.02), "p95 of reads of 21.0 ms during"),
+        (
+            during_requests(refused_p99_seconds=5.6),
+            "p99 of refusals of 5600.0 ms during the fault, 5500.0 ms are allowed",
+        ),
+        (during_requests(last_refused_seconds=1.25), "somebody was refused 1.25 s after the return, 1 s are allowed"),
+        (during_requests(paused_seconds=0.51), "during: the load slept for 0.51 s"),
         (replace(GOOD, recovery_seconds=2.5), "Redis was used again after 2.50 s, 2 s are allowed"),
         (replace(GOOD, recovery_seconds=math.inf), "Redis was used again after inf s"),
         (during_requests(sent=949), "during: only 949 of 1000 requests were sent"),
@@ -186,46 +216,78 @@ def test_slow_answers_are_allowed_when_the_steady_state_was_slow() -> None:
 
 def test_page_says_what_did_not_hold() -> None:
     """The page has a line a scenario, and every problem in words."""
-    page = markdown([GOOD, replace(during_requests(reads_unexplained=3), name="bad")], command="make chaos")
+    bad = replace(during_requests(reads_unexplained=3), name="bad")
+    broken_off = BrokenOff(name="ended", scenario=SCENARIO, reason="no standby")
+
+    page = markdown([GOOD, bad, broken_off], command="make chaos")
 
     assert "| made-up | 10 | 1000 | 0 + 0 |" in page
     assert "- bad: during: 3 requests failed without a cause" in page
+    assert "| BROKEN OFF |" in page
+    assert "- ended: broken off: no standby" in page
+
+
+def test_page_tells_the_trace_that_each_fault_must_leave() -> None:
+    """In the words of what is expected."""
+    expects = (breaker_opens, counted("corrupt", 7), counted_at_most("loads", 9), reads_answered(0.9))
+
+    page = markdown([replace(GOOD, scenario=replace(SCENARIO, expects=expects))], command="make chaos")
+
+    told = "A breaker opens. 7 corrupt at least. 9 loads at most. 90% of the reads are answered."
+    assert f"| None. | none | {told} | never |" in page
 
 
 def test_requests_are_counted_by_what_became_of_them() -> None:
-    """Failures are explained by an absence, settling included; latencies are those of the answers, without pauses."""
+    """Failures are explained by an absence of who is needed, until a moment after; waits are told without pauses."""
     timeline = Timeline()
     timeline.note_stall(CHECKER, 1.125, 1.25)
     timeline.note_stall(DATABASE, 1.0, 1.5)
     timeline.note_stall(CHECKER, 100.0, 101.0)
     timeline.begin_absence(DATABASE, at=10.0).end = 11.0
-    late = 11.0 + ABSENCE_SETTLING_SECONDS
+    timeline.begin_absence("B", at=20.0)
+    late = 11.0 + RETURN_SECONDS
     samples = [
-        Sample(is_read=True, due_at=1.0, ended_at=1.25, status=200),
-        Sample(is_read=True, due_at=1.0, ended_at=1.5, status=404, is_stale=True),
-        Sample(is_read=True, due_at=10.5, ended_at=10.75, status=503),
-        Sample(is_read=True, due_at=2.0, ended_at=3.0, status=0),
-        Sample(is_read=False, due_at=late - 0.5, ended_at=late + 1, status=503, request="GET /slow of A"),
-        Sample(is_read=False, due_at=late + 0.5, ended_at=late + 1, status=500),
+        Sample(is_read=True, due_at=1.0, ended_at=1.25, status=200, process="A"),
+        Sample(is_read=False, due_at=1.0, ended_at=1.5, status=200, process="A"),
+        Sample(is_read=True, due_at=11.25, ended_at=11.5, status=404, is_stale=True, process="A"),
+        Sample(is_read=True, due_at=10.5, ended_at=10.75, status=503, process="A"),
+        Sample(is_read=True, due_at=2.0, ended_at=3.0, status=0, process="A"),
+        Sample(
+            is_read=False,
+            due_at=late - 0.5,
+            ended_at=late + 1,
+            status=503,
+            request="GET /slow",
+            process="A",
+            error="OVERLOADED",
+        ),
+        Sample(is_read=False, due_at=late + 0.5, ended_at=late + 1, status=500, process="A"),
+        Sample(is_read=False, due_at=20.5, ended_at=20.75, status=0, process="B"),
+        Sample(is_read=True, due_at=20.5, ended_at=20.75, status=503, process="A"),
         Sample(is_read=False, due_at=4.0, is_sent=False),
     ]
 
     found = count(samples, timeline)
 
     assert found == Requests(
-        due=7,
-        sent=6,
-        reads=4,
+        due=10,
+        sent=9,
+        reads=5,
         reads_explained=1,
-        reads_unexplained=1,
-        writes_explained=1,
+        reads_unexplained=2,
+        writes_explained=2,
         writes_unexplained=1,
         stale=1,
+        errors={"OVERLOADED": 1},
         paused_seconds=0.125,
-        p50_seconds=0.125,
+        p50_seconds=0.25,
         p99_seconds=0.375,
+        reads_p95_seconds=0.25,
+        raw_p99_seconds=0.5,
+        refused_p99_seconds=1.5,
         longest_seconds=1.5,
         longest_request="GET /slow of A, 503",
+        last_refused_seconds=1.5,
     )
 
 

@@ -105,6 +105,11 @@ class Judge:
         elif self._judge(register, f"{value}", write, reading):
             register.saw(value, at=reading.ended_at)
 
+    def shown_stale(self, register: Register, value: Value, reading: Reading) -> None:
+        """Judge that a read showed this value as one that may be old: somebody must have written it all the same."""
+        if register.find(value) is None:
+            self.report(Finding.NEVER_WRITTEN, reading, f"{register.name} is {value!r}, marked as stale")
+
     def shown_other(self, register: Register, value: Value, reading: Reading) -> None:
         """Judge that a read showed some value that is not this one."""
         write = register.find_other(value)

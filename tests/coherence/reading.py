@@ -113,20 +113,23 @@ class Reader:
         counts.by_status[answer.status] += 1
         if answer.status == 503:
             counts.refused += 1
-            if not court.timeline.may_refuse(began_at, ended_at):
+            if not court.timeline.may_refuse(self.process, began_at, ended_at):
                 court.judge.report(Finding.REFUSED, reading, answer.body[:300].decode(errors="replace"))
             return
         counts.answered += 1
         counts.by_cache_status[answer.cache_status or "none"] += 1
-        if answer.cache_status == STALE:
-            # Of a code, too: it is the session's own record, read with it, that nobody vouches for then.
-            if not court.timeline.may_refuse(began_at, ended_at):
-                court.judge.report(Finding.STALE, reading, "a stale answer")
-            return
+        is_stale = answer.cache_status == STALE
+        # Of a code, too: it is the session's own record, read with it, that nobody vouches for then.
+        if is_stale and not court.timeline.may_refuse(self.process, began_at, ended_at):
+            court.judge.report(Finding.STALE, reading, "a stale answer")
         try:
             observations = observe(court.ledger, question, answer)
         except StrangeAnswerError as error:
             court.judge.report(Finding.STRANGE, reading, str(error))
+            return
+        if is_stale:
+            for one in observations:
+                court.judge.shown_stale(one.register, one.value, reading)
             return
         for one in observations:
             (court.judge.shown_other if one.negated else court.judge.shown)(one.register, one.value, reading)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.coherence.history import ANYTHING, UNKNOWN_SECONDS, Register, Write
 from tests.coherence.judge import Finding, Judge, Reading
-from tests.coherence.timeline import CHECKER, Timeline
+from tests.coherence.timeline import CHECKER, DATABASE, Timeline
 
 
 @pytest.fixture
@@ -286,13 +286,38 @@ def test_violations_of_one_cause_are_kept_once_when_many_reads_show_them(judge: 
     assert len(judge.tally.first_violations) == 1
 
 
-def test_absence_lasts_a_while_when_it_has_ended(timeline: Timeline) -> None:
-    """What was asked while the database was away may still be refused some seconds later."""
-    span = timeline.begin_absence("the database", at=10.0)
+def test_absence_lasts_a_moment_when_it_has_ended(timeline: Timeline) -> None:
+    """What was asked while the database was away may be refused much later, what is asked afterwards soon no more."""
+    span = timeline.begin_absence(DATABASE, at=10.0)
     assert span.end == math.inf
     span.end = 11.0
 
-    assert timeline.may_refuse(10.5, 10.6)
-    assert timeline.may_refuse(16.9, 17.0)
-    assert not timeline.may_refuse(17.1, 17.2)
-    assert not timeline.is_absent("the database", 11.1, 11.2)
+    assert timeline.may_refuse("A", 10.5, 17.0)
+    assert timeline.may_refuse("A", 12.9, 13.0)
+    assert not timeline.may_refuse("A", 13.1, 13.2)
+    assert not timeline.is_absent(DATABASE, 11.1, 11.2)
+    assert timeline.returned_seconds("A", 9.0) == math.inf
+    assert timeline.returned_seconds("A", 10.5) == 0.0
+    assert timeline.returned_seconds("A", 13.0) == 2.0
+
+
+def test_absence_of_a_process_is_no_excuse_for_another(timeline: Timeline) -> None:
+    """A process that is killed lets only its own callers down."""
+    timeline.begin_absence("A", at=10.0)
+
+    assert timeline.may_refuse("A", 10.5, 10.6)
+    assert not timeline.may_refuse("B", 10.5, 10.6)
+    assert timeline.returned_seconds("B", 10.5) == math.inf
+
+
+def test_stale_value_is_a_violation_when_nobody_ever_wrote_it(timeline: Timeline, judge: Judge) -> None:
+    """It may be as old as it likes, but not another's."""
+    register = Register("the status of x", initial="0")
+    write(register, "1", sent=1.0, acknowledged=1.1)
+    write(register, "2", sent=2.0, acknowledged=2.1)
+
+    judge.shown_stale(register, "0", read_at(50.0))
+    assert findings(judge) == {}
+    judge.shown_stale(register, "9", read_at(50.0))
+
+    assert findings(judge) == {Finding.NEVER_WRITTEN: 1}

@@ -6,14 +6,14 @@ after its end, in which the service may still be busy with its consequences.
 
 import math
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 SETTLING_SECONDS = 5.0
 """The local TTL: until then a process may still answer with what it took in during the fault."""
 
-ABSENCE_SETTLING_SECONDS = 6.0
-"""One second more: what was asked while the database was away runs into a deadline of 5 s."""
+RETURN_SECONDS = 2.0
+"""What is asked so long after the database or a process is back may still be refused: new connections take a moment."""
 
 CHECKER = "the checker"
 DATABASE = "the database"
@@ -76,9 +76,18 @@ class Timeline:
         """Return the faults that were on, or settling, at any time between the two."""
         return [span for span in self._faults if span.overlaps(begin, end, settling=SETTLING_SECONDS)]
 
-    def may_refuse(self, begin: float, end: float) -> bool:
-        """Tell whether refusals and stale answers are what a read of this time may get."""
-        return any(span.overlaps(begin, end, settling=ABSENCE_SETTLING_SECONDS) for span in self._absences)
+    def may_refuse(self, process: str, begin: float, end: float) -> bool:
+        """Tell whether refusals and stale answers are what this process may give to what was asked then.
+
+        What is asked while the database is away may be refused whenever its deadline is over.
+        """
+        return any(span.overlaps(begin, end, settling=RETURN_SECONDS) for span in self._absences_for(process))
+
+    def returned_seconds(self, process: str, at: float) -> float:
+        """Return how long the database and this process had been back then; 0: one is away, infinite: none ever was."""
+        return min(
+            (max(0.0, at - span.end) for span in self._absences_for(process) if span.begin <= at), default=math.inf
+        )
 
     def is_absent(self, who: str, begin: float, end: float) -> bool:
         """Tell whether somebody was away at any time between the two."""
@@ -101,3 +110,6 @@ class Timeline:
             if part > seconds and span.what in who:
                 longest, seconds = span, part
         return longest, seconds
+
+    def _absences_for(self, process: str) -> Iterator[Span]:
+        return (span for span in self._absences if span.what in {DATABASE, process})

@@ -153,7 +153,7 @@ class Writer:
             attempt.done(answer.data)
         elif answer.status == 503:
             attempt.unknown()
-            if not court.timeline.may_refuse(began_at, court.clock()):
+            if not court.timeline.may_refuse(self.process, began_at, court.clock()):
                 self._report(Finding.REFUSED, change, began_at, answer.body[:300].decode(errors="replace"))
         else:
             attempt.refused()

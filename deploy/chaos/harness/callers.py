@@ -4,7 +4,8 @@ are made to those that say that they are ready. Who refuses a connection is not 
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Generic, Protocol, TypeVar
 
 from tests.coherence.http_client import ConnectionLostError, HttpClient, Request
@@ -99,6 +100,19 @@ class Callers(Generic[CallerT]):
                 continue
             return caller
         return None
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[CallerT | None]:
+        """Lend one out for a block. A block that is broken off hangs up."""
+        caller = await self.take()
+        try:
+            yield caller
+        except BaseException:
+            if caller is not None:
+                caller.close()
+            raise
+        if caller is not None:
+            self.put_back(caller)
 
     def put_back(self, caller: CallerT) -> None:
         """Keep it for the next request, unless there are enough."""

@@ -9,19 +9,20 @@ from typing import TypeAlias
 from deploy.chaos.harness.measurement import Measurement
 
 Expectation: TypeAlias = Callable[[Measurement], Iterator[str]]
-"""Takes the phase of the fault; yields what is not as expected."""
+"""Takes the phase of the fault; yields what is not as expected. Its docstring tells readers what is expected."""
 
 
 def breaker_opens(during: Measurement) -> Iterator[str]:
-    """Some breaker opens."""
-    if not during.transitions:
+    """A breaker opens."""
+    # One that closes was opened by something before the fault.
+    if not during.openings:
         yield "no breaker opened: was there a fault?"
 
 
 def breaker_stays_closed(during: Measurement) -> Iterator[str]:
-    """No breaker opens. One that closes was opened by something before the fault."""
-    if during.counts["openings"]:
-        yield f"breakers opened {during.counts['openings']:g} times"
+    """No breaker opens."""
+    if during.openings:
+        yield f"breakers opened {during.openings} times"
 
 
 def counted(name: str, least: float = 1) -> Expectation:
@@ -31,6 +32,7 @@ def counted(name: str, least: float = 1) -> Expectation:
         if during.counts.get(name, 0) < least:
             yield f"{during.counts.get(name, 0):g} {name} counted, {least:g} are the least"
 
+    check.__doc__ = f"{least:g} {name} at least."
     return check
 
 
@@ -41,11 +43,12 @@ def counted_at_most(name: str, most: float) -> Expectation:
         if during.counts.get(name, 0) > most:
             yield f"{during.counts[name]:g} {name} counted, {most:g} are the most"
 
+    check.__doc__ = f"{most:g} {name} at most."
     return check
 
 
 def database_is_missed(during: Measurement) -> Iterator[str]:
-    """Something is refused, or answered with what is marked as stale, for want of the database."""
+    """Something is refused, or marked as stale, for want of the database."""
     requests = during.requests
     if not requests.reads_explained + requests.writes_explained + requests.stale:
         yield "nobody missed the database: was there a fault?"
@@ -59,11 +62,23 @@ def reads_answered(least_ratio: float) -> Expectation:
         failed = requests.reads_explained + requests.reads_unexplained
         ratio = 1 - failed / requests.reads
         if ratio < least_ratio:
-            yield f"only {ratio:.0%} of the reads were answered, {least_ratio:.0%} are the least"
+            yield f"only {ratio:.1%} of the reads were answered, {least_ratio:.0%} are the least"
 
+    check.__doc__ = f"{least_ratio:.0%} of the reads are answered."
+    return check
+
+
+def refused_as(code: str) -> Expectation:
+    """Somebody is refused with this code."""
+
+    def check(during: Measurement) -> Iterator[str]:
+        if not during.requests.errors.get(code):
+            yield f"nobody was refused as {code}, but {dict(during.requests.errors)}"
+
+    check.__doc__ = f"Somebody is refused as {code}."
     return check
 
 
 def seen_by_the_fault(_during: Measurement) -> Iterator[str]:
-    """The fault itself makes sure that it was there, and raises if not."""
+    """The fault looks for its own trace, and breaks off without it."""
     yield from ()

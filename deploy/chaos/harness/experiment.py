@@ -12,12 +12,12 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from deploy.chaos.harness.load import Load
-from deploy.chaos.harness.measurement import Gauges, Measurement, count
+from deploy.chaos.harness.measurement import COUNTS, Gauges, Measurement, count
 from deploy.chaos.harness.scenario import Scenario
 from tests.coherence.attempt import WriteCounts
 from tests.coherence.audit import Audit, audit_redis
@@ -34,7 +34,7 @@ from tests.coherence.world import World, open_world
 from tests.coherence.writing import Pen
 from tests.servers.postgres_server import PostgresInstallation
 from tests.servers.processes import ServerFailedError
-from tests.servers.service import Service
+from tests.servers.service import Metrics, Service
 
 RATE = 240.0
 WRITES_RATIO = 0.1
@@ -74,6 +74,15 @@ class Outcome:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
+class BrokenOff:
+    """A run that did not come to its end, and why."""
+
+    name: str
+    scenario: Scenario
+    reason: str
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
 class _Phase:
     """When it was, and what is known at once."""
 
@@ -81,7 +90,8 @@ class _Phase:
     ended_at: float
     log_bytes: int
     transitions: int
-    counts: Mapping[str, float]
+    openings: int
+    counts: Mapping[str, Mapping[str, float]]
 
 
 async def run(
@@ -132,7 +142,7 @@ class _Experiment:
         )
         self._pen = Pen(court=self._court, counts=WriteCounts())
         self._gauges = Gauges(world)
-        self._recovery_seconds = math.inf
+        self._healed_at = self._recovery_seconds = math.inf
         self._ports = {name: service.port for name, service in world.services.items()}
         self._load = Load(
             world=world,
@@ -150,9 +160,12 @@ class _Experiment:
         async with self._traffic():
             await asyncio.sleep(_WARM_UP_SECONDS)
             await self._set_mode("bypass")
+            if not await self._until_all(_bypasses):
+                message = "the cache is not bypassed"
+                raise ServerFailedError(message)
             bypass = await self._phase(asyncio.sleep(_BYPASS_SECONDS))
             await self._set_mode("normal")
-            if math.isinf(await self._until_all_use_redis()):
+            if not await self._until_all(_uses_redis):
                 message = "Redis is not in use before the fault"
                 raise ServerFailedError(message)
             await asyncio.sleep(_WARM_UP_SECONDS)
@@ -182,36 +195,33 @@ class _Experiment:
     async def _traffic(self) -> AsyncIterator[None]:
         """Keep the load, the caretakers of unknown writes, and those who look at the machine running."""
         world = self._world
-        async with AsyncExitStack() as stack:
+        with ExitStack() as stack:
             clients = [world.sql_client() for _ in range(2)]
             for client in clients:
                 stack.callback(client.close)
-            tasks = [
-                asyncio.create_task(work)
-                for work in (
-                    self._load.run(),
-                    look_into_unknown_writes(clients[0], self._pen),
-                    end_doubts(clients[1], self._pen),
-                    watch_checker(world),
-                    watch_database(world),
-                    *(watch_service(world, name) for name in world.services),
-                    self._gauges.watch(),
-                )
-            ]
-            try:
+            # One that ends by an error ends the run.
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(work)
+                    for work in (
+                        self._load.run(),
+                        look_into_unknown_writes(clients[0], self._pen),
+                        end_doubts(clients[1], self._pen),
+                        watch_checker(world),
+                        watch_database(world),
+                        *(watch_service(world, name) for name in world.services),
+                        self._gauges.watch(),
+                    )
+                ]
                 yield
                 for task in tasks:
-                    if task.done():
-                        task.result()
-            finally:
-                for task in tasks:
                     task.cancel()
-                await asyncio.wait(tasks)
 
     async def _phase(self, work: Coroutine[Any, Any, None]) -> _Phase:
         """Do this, and look at the processes before and after."""
         gauges, began_at = self._gauges, self._world.clock()
-        log_bytes, transitions, counts = gauges.log_bytes(), gauges.transitions(), await gauges.counts()
+        log_bytes, transitions, openings = gauges.log_bytes(), gauges.transitions(), gauges.openings()
+        counts = await gauges.counts()
         await work
         counted = await gauges.counts()
         return _Phase(
@@ -219,7 +229,8 @@ class _Experiment:
             ended_at=self._world.clock(),
             log_bytes=gauges.log_bytes() - log_bytes,
             transitions=max(now - transitions[name] for name, now in gauges.transitions().items()),
-            counts={name: max(0.0, now - counts.get(name, 0.0)) for name, now in counted.items()},
+            openings=gauges.openings() - openings,
+            counts={process: _increase(counts.get(process, {}), now) for process, now in counted.items()},
         )
 
     def _measured(self, phase: _Phase) -> Measurement:
@@ -230,17 +241,22 @@ class _Experiment:
             memory_bytes=self._gauges.memory_bytes(begin, end),
             log_bytes=phase.log_bytes,
             transitions=phase.transitions,
-            counts=phase.counts,
+            openings=phase.openings,
+            counts={name: sum(counted[name] for counted in phase.counts.values()) for name in COUNTS},
+            redis_hits={process: counted["redis_hits"] for process, counted in phase.counts.items()},
         )
 
     async def _recover(self) -> None:
-        self._recovery_seconds = await self._until_all_use_redis()
+        if await self._until_all(_uses_redis):
+            self._recovery_seconds = self._world.clock() - self._healed_at
         await asyncio.sleep(_WARM_UP_SECONDS)
 
     async def _inject(self) -> None:
+        fault = self._world.fault(self._name) if self._scenario.disturbs_stores else nullcontext()
         async with asyncio.timeout(self._scenario.longest_seconds):
-            with self._world.fault(self._name):
+            with fault:
                 await self._scenario.inject(self._world)
+        self._healed_at = self._world.clock()
 
     async def _set_mode(self, mode: str) -> None:
         """Tell all processes; the database hands it on."""
@@ -249,15 +265,15 @@ class _Experiment:
         client.close()
         assert answer.status == 200, answer
 
-    async def _until_all_use_redis(self) -> float:
-        """Wait for it; return how long that took, infinite if too long."""
+    async def _until_all(self, is_so: Callable[[Metrics], bool]) -> bool:
+        """Wait until this is true of all processes' metrics; return whether it came true in time."""
         began_at = self._world.clock()
         while self._world.clock() - began_at < _RECOVERY_SECONDS:
             services = self._world.services.values()
-            if all([await asyncio.to_thread(_uses_redis, service) for service in services]):
-                return self._world.clock() - began_at
+            if all([await asyncio.to_thread(_says, service, is_so) for service in services]):
+                return True
             await asyncio.sleep(_RECOVERY_POLL_SECONDS)
-        return math.inf
+        return False
 
     async def _audit(self) -> Audit:
         """Compare what Redis has, and what every process answers, with the database. Nobody writes meanwhile."""
@@ -275,14 +291,28 @@ class _Experiment:
         return audit
 
 
-def _uses_redis(service: Service) -> bool:
-    """Tell whether a process answers from Redis: its breaker is closed, and it trusts what is there."""
+def _says(service: Service, is_so: Callable[[Metrics], bool]) -> bool:
+    """Tell whether this is true of a process' metrics."""
     try:
-        metrics = service.metrics()
+        return is_so(service.metrics())
     except OSError:
         return False
+
+
+def _bypasses(metrics: Metrics) -> bool:
+    """Tell whether a process answers from the database alone."""
+    return metrics.total("zpmeow_cache_mode", mode="bypass") == 1
+
+
+def _uses_redis(metrics: Metrics) -> bool:
+    """Tell whether a process answers from Redis: its breaker is closed, and it trusts what is there."""
     return (
         metrics.total("zpmeow_breaker_state", state="closed") == 1
         and metrics.total("zpmeow_cache_trusted") == 1
         and metrics.total("zpmeow_cache_mode", mode="normal") == 1
     )
+
+
+def _increase(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+    """Return what was counted since; a process that began anew meanwhile counts from zero."""
+    return {name: max(0.0, value - before.get(name, 0.0)) for name, value in now.items()}

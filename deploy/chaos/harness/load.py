@@ -1,8 +1,8 @@
 """The load: an open-loop client, which starts a request at each tick of a fixed rate, whatever became of those before.
 
-A closed loop would slow down with the service and so hide what it is to find. Latencies count from the tick, so that a
-request that was started late is as slow as its user has seen it. Reads and writes are those of the coherence checker:
-every answer is judged, by the same rules. What was sent once is not sent again.
+A closed loop would slow down with the service and so hide what it is to find. Latencies count from the tick, and a tick
+that comes too late is not sent and counts as missing. Reads and writes are those of the coherence checker: every answer
+is judged, by the same rules. What was sent once is not sent again.
 """
 
 import asyncio
@@ -30,17 +30,21 @@ class Sample:
 
     Attributes:
         status: 0: there was no answer, or nobody to ask.
+        error: the code of a 503.
         is_sent: False: too many were under way, or its time had long passed.
-        request: what was asked, and of which process.
+        request: what was asked.
+        process: who was asked; empty: nobody took a connection.
     """
 
     is_read: bool
     due_at: float
     ended_at: float = math.inf
     status: int = 0
+    error: str = ""
     is_sent: bool = True
     is_stale: bool = False
     request: str = ""
+    process: str = ""
 
     @property
     def seconds(self) -> float:
@@ -76,28 +80,23 @@ class Load:
 
         self._readers = Callers(rotation=self._rotation, make=reader, chance=chance)
         self._writers = Callers(rotation=self._rotation, make=writer, chance=chance)
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._errors: list[BaseException] = []
+        self._under_way = 0
         self.samples: list[Sample] = []
 
     async def make_sessions(self) -> None:
         """Fill all slots, before anything else."""
         for slot in self._court.ledger.slots:
-            writer = await self._writers.take()
-            assert writer is not None, "no process accepts connections"
-            await writer.make(slot)
-            self._writers.put_back(writer)
+            async with self._writers.one() as writer:
+                assert writer is not None, "no process accepts connections"
+                await writer.make(slot)
 
     async def run(self) -> None:
         """Send, for ever. After a cancellation nothing is under way any more, and all connections are closed."""
-        watching = asyncio.create_task(self._rotation.watch())
         try:
-            await self._send()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._rotation.watch())
+                await self._send(group)
         finally:
-            rest = [watching, *self._under_way]
-            for task in rest:
-                task.cancel()
-            await asyncio.gather(*rest, return_exceptions=True)
             self._readers.close()
             self._writers.close()
 
@@ -105,59 +104,49 @@ class Load:
         """Return what was due between the two."""
         return [sample for sample in self.samples if begin <= sample.due_at < end]
 
-    async def _send(self) -> None:
+    async def _send(self, group: asyncio.TaskGroup) -> None:
         due_at = self._clock()
         while True:
             now = self._clock()
-            if self._errors:
-                raise self._errors[0]
             while due_at <= now:
-                self._send_one(due_at)
+                self._send_one(due_at, group)
                 due_at += 1 / self._rate
             await asyncio.sleep(due_at - now)
 
-    def _send_one(self, due_at: float) -> None:
+    def _send_one(self, due_at: float, group: asyncio.TaskGroup) -> None:
         sample = Sample(is_read=self._chance.random() >= self._writes_ratio, due_at=due_at)
         self.samples.append(sample)
-        if len(self._under_way) >= _MOST_IN_FLIGHT or self._clock() - due_at > _LATE_SECONDS:
+        if self._under_way >= _MOST_IN_FLIGHT or self._clock() - due_at > _LATE_SECONDS:
             sample.is_sent = False
             return
-        task = asyncio.create_task(self._call(sample))
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._errors.append(error)
+        group.create_task(self._call(sample))
 
     async def _call(self, sample: Sample) -> None:
-        answer = await (self._read(sample) if sample.is_read else self._write(sample))
+        self._under_way += 1
+        try:
+            answer = await (self._read(sample) if sample.is_read else self._write(sample))
+        finally:
+            self._under_way -= 1
         sample.ended_at = self._clock()
         if answer is not None:
             sample.status, sample.is_stale = answer.status, answer.cache_status == STALE
+            sample.error = answer.error if answer.status == 503 else ""
 
     async def _read(self, sample: Sample) -> Answer | None:
-        reader = await self._readers.take()
-        if reader is None:
-            return None
-        question = choose(self._court.ledger, self._chance)
-        sample.request = f"{question.request()} of {reader.process}"
-        answer = await reader.read(question)
-        self._readers.put_back(reader)
-        return answer
+        async with self._readers.one() as reader:
+            if reader is None:
+                return None
+            question = choose(self._court.ledger, self._chance)
+            sample.request, sample.process = str(question.request()), reader.process
+            return await reader.read(question)
 
     async def _write(self, sample: Sample) -> Answer | None:
-        writer = await self._writers.take()
-        if writer is None:
-            return None
-        answer = await self._write_by(writer, sample)
-        self._writers.put_back(writer)
-        return answer
+        async with self._writers.one() as writer:
+            return None if writer is None else await self._write_by(writer, sample)
 
     async def _write_by(self, writer: Writer, sample: Sample) -> Answer | None:
         def send(change: Change) -> Awaitable[Answer | None]:
-            sample.request = f"{change.request} of {writer.process}"
+            sample.request, sample.process = str(change.request), writer.process
             return writer.write(change)
 
         ledger, chance = self._court.ledger, self._chance

@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from deploy.chaos.harness.load import Sample
 from tests.coherence.timeline import CHECKER, Timeline
 from tests.coherence.world import World
 from tests.servers.processes import tcp_sockets
+from zpmeow.settings.groups import CacheSettings, DatabaseSettings
 
 _GAUGE_SECONDS = 0.1
-_MOST_POOLED = 13 + 11  # DB_POOL_SIZE and three, CACHE_POOL_SIZE and one, by the service's defaults.
-_COUNTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+_MOST_POOLED = DatabaseSettings().pool_size + 3 + CacheSettings().pool_size + 1
+COUNTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "redis_hits": ("zpmeow_cache_lookups_total", {"tier": "redis", "outcome": "hit"}),
     "timeouts": ("zpmeow_cache_lookups_total", {"tier": "redis", "outcome": "timeout"}),
     "errors": ("zpmeow_cache_lookups_total", {"tier": "redis", "outcome": "error"}),
@@ -24,19 +25,29 @@ _COUNTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "loads": ("zpmeow_loads_total", {"entity": "session"}),
     "coalesced": ("zpmeow_loads_coalesced_total", {}),
     "epochs": ("zpmeow_cache_epochs_total", {}),
-    "openings": ("zpmeow_breaker_transitions_total", {"from": "closed", "to": "open"}),
 }
-_TRANSITION = re.compile("Cache breaker is (?:open, was closed|closed)")
+_OPENING = "Cache breaker is open, was closed"
+_TRANSITION = re.compile(f"{_OPENING}|Cache breaker is closed")
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Requests:
     """Counts and latencies of some samples.
 
-    `explained`: failed while the database or a process was away. `unexplained`: failed without such a cause.
-    Latencies are those of the answers that are none of both, in seconds, NaN if there were none, less what this process
-    itself did not come to work for meanwhile (`paused_seconds`, of the whole phase): that is this machine's affair. The
-    longest wait is that of all requests, failed ones included, and nothing is taken off.
+    `explained`: failed while the database, or the process that was asked, was away. `unexplained`: failed without such
+    a cause. p50 and p99 are those of the answers that are none of both, in seconds, NaN if there were none, less what
+    this process itself did not come to work for meanwhile (`paused_seconds`, of the whole phase): that is this
+    machine's affair. Nothing is taken off the others.
+
+    Attributes:
+        stale: answers that are marked as such.
+        errors: 503s by their code.
+        reads_p95_seconds: of the reads alone; most of them need no database.
+        raw_p99_seconds: with the pauses.
+        refused_p99_seconds: of what failed with a cause.
+        longest_seconds: of all, whatever became of them.
+        last_refused_seconds: how long those who were away had been back when the last one was sent that failed with a
+            cause, or was answered with what is marked as stale; 0: none after their return.
     """
 
     due: int
@@ -47,11 +58,16 @@ class Requests:
     writes_explained: int
     writes_unexplained: int
     stale: int
+    errors: Mapping[str, int]
     paused_seconds: float
     p50_seconds: float
     p99_seconds: float
+    reads_p95_seconds: float
+    raw_p99_seconds: float
+    refused_p99_seconds: float
     longest_seconds: float
     longest_request: str
+    last_refused_seconds: float
 
     @property
     def unexplained(self) -> int:
@@ -68,7 +84,9 @@ class Measurement:
         memory_bytes: of each process, at its largest.
         log_bytes: what all processes wrote.
         transitions: how often the breaker opened or closed that did so most.
+        openings: how often all breakers opened.
         counts: what all processes counted: corrupt entries, timeouts, queries … Those of a process that ended are lost.
+        redis_hits: those of each process.
     """
 
     seconds: float
@@ -76,20 +94,26 @@ class Measurement:
     memory_bytes: Mapping[str, int]
     log_bytes: int
     transitions: int
+    openings: int
     counts: Mapping[str, float]
+    redis_hits: Mapping[str, float]
 
 
 def count(samples: Sequence[Sample], timeline: Timeline) -> Requests:
     """Count what became of the samples."""
     sent = [sample for sample in samples if sample.is_sent]
-    waits = sorted(
-        sample.seconds - timeline.stalled_seconds(CHECKER, sample.due_at, sample.ended_at)
-        for sample in sent
-        if not sample.has_failed
-    )
+    answered = [sample for sample in sent if not sample.has_failed]
+    waits = [
+        (sample.seconds - timeline.stalled_seconds(CHECKER, sample.due_at, sample.ended_at), sample.is_read)
+        for sample in answered
+    ]
+    refused = [sample for sample in sent if sample.has_failed and _is_explained(sample, timeline)]
     longest = max(sent, key=lambda sample: sample.seconds, default=None)
-    failed = Counter(
-        (sample.is_read, timeline.may_refuse(sample.due_at, sample.ended_at)) for sample in sent if sample.has_failed
+    failed = Counter((sample.is_read, _is_explained(sample, timeline)) for sample in sent if sample.has_failed)
+    returned = (
+        timeline.returned_seconds(sample.process, sample.due_at)
+        for sample in sent
+        if (sample.has_failed or sample.is_stale) and _is_explained(sample, timeline)
     )
     return Requests(
         due=len(samples),
@@ -100,16 +124,26 @@ def count(samples: Sequence[Sample], timeline: Timeline) -> Requests:
         writes_explained=failed[False, True],
         writes_unexplained=failed[False, False],
         stale=sum(sample.is_stale for sample in sent),
+        errors=Counter(sample.error for sample in sent if sample.error),
         paused_seconds=timeline.stalled_seconds(CHECKER, samples[0].due_at, samples[-1].due_at) if samples else 0.0,
-        p50_seconds=quantile(waits, 0.5),
-        p99_seconds=quantile(waits, 0.99),
+        p50_seconds=quantile((wait for wait, _ in waits), 0.5),
+        p99_seconds=quantile((wait for wait, _ in waits), 0.99),
+        reads_p95_seconds=quantile((wait for wait, is_read in waits if is_read), 0.95),
+        raw_p99_seconds=quantile((sample.seconds for sample in answered), 0.99),
+        refused_p99_seconds=quantile((sample.seconds for sample in refused), 0.99),
         longest_seconds=math.nan if longest is None else longest.seconds,
-        longest_request="" if longest is None else f"{longest.request}, {longest.status}",
+        longest_request="" if longest is None else f"{longest.request} of {longest.process}, {longest.status}",
+        last_refused_seconds=max((seconds for seconds in returned if math.isfinite(seconds)), default=0.0),
     )
 
 
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return the value that this share of the ordered values does not exceed; NaN if there are none."""
+def _is_explained(sample: Sample, timeline: Timeline) -> bool:
+    return timeline.may_refuse(sample.process, sample.due_at, sample.ended_at)
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """Return the value that this share of the values does not exceed; NaN if there are none."""
+    ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
 
 
@@ -136,16 +170,15 @@ class Gauges:
                 found[name] = max(size, found.get(name, 0))
         return found
 
-    async def counts(self) -> dict[str, float]:
-        """Return what all processes that run have counted so far."""
-        found = dict.fromkeys(_COUNTS, 0.0)
-        for service in self._world.services.values():
+    async def counts(self) -> dict[str, dict[str, float]]:
+        """Return what each process that runs has counted so far."""
+        found = {}
+        for process, service in self._world.services.items():
             try:
                 metrics = await asyncio.to_thread(service.metrics)
             except OSError:
                 continue  # It is away.
-            for name, (metric, labels) in _COUNTS.items():
-                found[name] += metrics.total(metric, **labels)
+            found[process] = {name: metrics.total(metric, **labels) for name, (metric, labels) in COUNTS.items()}
         return found
 
     def descriptors(self) -> dict[str, int]:
@@ -171,6 +204,10 @@ class Gauges:
         """Return how often the breaker of each process has opened or closed so far, by its log; probes are neither."""
         services = self._world.services.items()
         return {name: len(_TRANSITION.findall(service.output)) for name, service in services}
+
+    def openings(self) -> int:
+        """Return how often all breakers have opened so far, by the logs."""
+        return sum(service.output.count(_OPENING) for service in self._world.services.values())
 
     def _pids(self) -> dict[str, int]:
         return {name: service.pid for name, service in self._world.services.items() if service.is_running}

@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from deploy.chaos.harness.experiment import Outcome
 from deploy.chaos.harness.measurement import Measurement
 from tests.coherence.judge import OLD, Finding
+from zpmeow.settings.groups import CacheSettings
 
 _SENT_RATIO = 0.95
-_CACHE_TIMEOUT_SECONDS = 0.05  # The service's default.
+_MOST_PAUSED_RATIO = 0.05
+"""A load that slept for longer, or a machine that had no time for it, is not the load that is told of."""
+
+_LEAST_EQUAL_KEYS = 100  # 240 keys can be cached at the end: an audit that finds next to nothing proves nothing.
+_CACHE_TIMEOUT_SECONDS = CacheSettings().timeout_seconds
 
 
 def problems(outcome: Outcome) -> list[str]:
@@ -27,6 +32,7 @@ def time_problems(outcome: Outcome) -> list[str]:
         found.append("nobody was answered during the fault")
     elif took > allowed:
         found.append(f"p99 of {took * 1000:.1f} ms during the fault, {allowed * 1000:.1f} ms are allowed")
+    found += _slow_kinds(outcome)
     limit = outcome.scenario.limits.closed_within_seconds
     if outcome.recovery_seconds > limit:
         found.append(f"Redis was used again after {outcome.recovery_seconds:.2f} s, {limit:g} s are allowed")
@@ -42,7 +48,32 @@ def time_problems(outcome: Outcome) -> list[str]:
             found.append(f"{name}: somebody waited for {requests.longest_seconds:.1f} s: {requests.longest_request}")
         if requests.sent < _SENT_RATIO * requests.due:
             found.append(f"{name}: only {requests.sent} of {requests.due} requests were sent: this proves nothing")
+        if requests.paused_seconds > _MOST_PAUSED_RATIO * phase.seconds:
+            found.append(f"{name}: the load slept for {requests.paused_seconds:.2f} s: this proves nothing")
     return found
+
+
+def _slow_kinds(outcome: Outcome) -> Iterator[str]:
+    limits, requests = outcome.scenario.limits, outcome.during.requests
+    for what, took, allowed in (
+        ("p95 of reads", requests.reads_p95_seconds, limits.reads_p95_seconds),
+        ("p99 of refusals", requests.refused_p99_seconds, limits.refused_p99_seconds),
+    ):
+        if allowed is not None and took > allowed:
+            yield f"{what} of {took * 1000:.1f} ms during the fault, {allowed * 1000:.1f} ms are allowed"
+    last = last_refused_seconds(outcome)
+    if last > limits.refused_after_seconds:
+        yield f"somebody was refused {last:.2f} s after the return, {limits.refused_after_seconds:g} s are allowed"
+
+
+def last_refused_seconds(outcome: Outcome) -> float:
+    """Return how long database and process had been back when a request was sent that failed all the same."""
+    return max(phase.requests.last_refused_seconds for _, phase in _phases(outcome))
+
+
+def oldest_seconds(outcome: Outcome) -> float:
+    """Return how long after its acknowledgement a change was still not shown, at most."""
+    return max((*outcome.tally.delays_normal, *outcome.tally.delays_under_fault), default=0.0)
 
 
 def memory_ratio(outcome: Outcome) -> float:
@@ -87,24 +118,38 @@ def _failures(outcome: Outcome) -> Iterator[str]:
 
 
 def _excesses(outcome: Outcome) -> Iterator[str]:
-    limits, before, during, after = outcome.scenario.limits, outcome.before, outcome.during, outcome.after
+    limits, during = outcome.scenario.limits, outcome.during
     ratio = memory_ratio(outcome)
     if ratio > limits.memory_ratio:
         yield f"memory of {ratio:.2f} times the steady state's, {limits.memory_ratio:g} are allowed"
-    for name, phase in (("before", before), ("after", after)):
-        if not phase.counts.get("redis_hits"):
-            yield f"{name}: nothing was answered from Redis"
+    yield from _disused(outcome)
     for name, base in outcome.descriptors_before.items():
         many = outcome.descriptors_after.get(name, 0)
         if many > base:
             yield f"process {name} has {many} file descriptors open, it had {base} at the beginning"
-    log_bytes = log_bytes_per_request(during)
-    if log_bytes > limits.log_bytes_per_request:
-        yield f"{log_bytes:.0f} bytes of log a request, {limits.log_bytes_per_request:g} are allowed"
+    for name, phase in (("during", during), ("recovery", outcome.recovery), ("after", outcome.after)):
+        log_bytes = log_bytes_per_request(phase)
+        if log_bytes > limits.log_bytes_per_request:
+            yield f"{name}: {log_bytes:.0f} bytes of log a request, {limits.log_bytes_per_request:g} are allowed"
+    if outcome.after.openings:
+        yield f"after: breakers opened {outcome.after.openings} times"
     if limits.transitions_a_minute is not None:
         allowed = max(1, math.floor(limits.transitions_a_minute * during.seconds / 60))
         if during.transitions > allowed:
             yield f"{during.transitions} transitions of one breaker, {allowed} are allowed"
+
+
+def _disused(outcome: Outcome) -> Iterator[str]:
+    """Tell of a Redis that is not used as it should be, and of an audit that had nothing to compare."""
+    least_ratio = outcome.scenario.limits.answered_from_redis_ratio
+    for name, before in outcome.before.redis_hits.items():
+        after = outcome.after.redis_hits.get(name, 0.0)
+        if not before:
+            yield f"before: process {name} answered nothing from Redis"
+        elif after < least_ratio * before:
+            yield f"after: process {name} answered {after:g} times from Redis, {before:g} times before"
+    if outcome.audit.equal < _LEAST_EQUAL_KEYS:
+        yield f"only {outcome.audit.equal} keys in Redis could be compared, {_LEAST_EQUAL_KEYS} are the least"
 
 
 def _expectations(outcome: Outcome) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from deploy.chaos.harness.expectations import breaker_opens, database_is_missed
+from deploy.chaos.harness.expectations import breaker_opens, database_is_missed, reads_answered
 from deploy.chaos.harness.scenario import Limits, Scenario
 from deploy.chaos.harness.steps import database_away, redis_away
 from tests.coherence.world import World
@@ -24,6 +24,6 @@ SCENARIO = Scenario(
     fault=f"kill -9 of both; PostgreSQL is back after {_AWAY_SECONDS:g} s, Redis after as long again",
     aborts_when="one does not start again",
     inject=_inject,
-    expects=(breaker_opens, database_is_missed),
-    limits=Limits(p99_seconds=5.5),
+    expects=(breaker_opens, database_is_missed, reads_answered(0.4)),
+    limits=Limits(p99_seconds=0.5, refused_p99_seconds=0.5),
 )

@@ -62,5 +62,6 @@ SCENARIO = Scenario(
     aborts_when="libfaketime is not installed",
     inject=_inject,
     expects=(seen_by_the_fault,),
+    disturbs_stores=False,
     settings=_settings() if _LIBRARIES else {},
 )

@@ -47,5 +47,5 @@ SCENARIO = Scenario(
     aborts_when="there are still connections to be had",
     inject=_inject,
     expects=(database_is_missed, reads_answered(0.3)),
-    limits=Limits(p99_seconds=5.5),
+    limits=Limits(p99_seconds=0.5, refused_p99_seconds=0.5),
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from deploy.chaos.harness.expectations import seen_by_the_fault
+from deploy.chaos.harness.expectations import reads_answered, seen_by_the_fault
 from deploy.chaos.harness.scenario import Limits, Scenario
 from deploy.chaos.harness.steps import database_away
 from tests.coherence.world import World
@@ -50,7 +50,7 @@ SCENARIO = Scenario(
     fault="kill -9 of PostgreSQL; its synchronous standby is promoted at the same address",
     aborts_when="the standby does not come into step within 30 s",
     inject=_inject,
-    expects=(seen_by_the_fault,),  # The epoch; a quick promotion is missed by nobody.
-    limits=Limits(p99_seconds=5.5),
+    expects=(seen_by_the_fault, reads_answered(0.95)),  # The epoch; a quick promotion is missed by nobody.
+    limits=Limits(p99_seconds=0.5, refused_p99_seconds=1.0),
     has_postgres_proxy=True,
 )

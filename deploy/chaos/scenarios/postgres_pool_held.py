@@ -2,7 +2,7 @@
 
 import asyncio
 
-from deploy.chaos.harness.expectations import database_is_missed, reads_answered
+from deploy.chaos.harness.expectations import database_is_missed, reads_answered, refused_as
 from deploy.chaos.harness.scenario import Limits, Scenario
 from deploy.chaos.harness.steps import database_away
 from tests.coherence.world import World
@@ -38,6 +38,6 @@ SCENARIO = Scenario(
     fault=f"each write of a status, a code or a device sleeps for {_SLEEP_SECONDS:g} s, for {_SECONDS:g} s",
     aborts_when="the trigger cannot be made",
     inject=_inject,
-    expects=(database_is_missed, reads_answered(0.7)),
-    limits=Limits(p99_seconds=5.5),
+    expects=(database_is_missed, refused_as("OVERLOADED"), reads_answered(0.98)),
+    limits=Limits(p99_seconds=5.5, reads_p95_seconds=0.2),
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from deploy.chaos.harness.expectations import database_is_missed
+from deploy.chaos.harness.expectations import database_is_missed, reads_answered
 from deploy.chaos.harness.scenario import Limits, Scenario
 from deploy.chaos.harness.steps import database_away
 from tests.coherence.world import World
@@ -22,6 +22,6 @@ SCENARIO = Scenario(
     fault=f"PostgreSQL is stopped in its fast way and started {_AWAY_SECONDS:g} s later",
     aborts_when="PostgreSQL does not start again",
     inject=_inject,
-    expects=(database_is_missed,),
-    limits=Limits(p99_seconds=5.5),
+    expects=(database_is_missed, reads_answered(0.8)),
+    limits=Limits(p99_seconds=0.5, refused_p99_seconds=0.5),
 )

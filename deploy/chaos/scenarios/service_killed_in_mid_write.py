@@ -3,7 +3,7 @@
 import asyncio
 from random import Random
 
-from deploy.chaos.harness.expectations import seen_by_the_fault
+from deploy.chaos.harness.expectations import reads_answered, seen_by_the_fault
 from deploy.chaos.harness.scenario import Limits, Scenario
 from tests.coherence.service_faults import service_killed_in_between
 from tests.coherence.world import World
@@ -24,6 +24,6 @@ SCENARIO = Scenario(
     fault=f"kill -9 of a process by its next committed write, and a new start, {_TIMES} times",
     aborts_when="nothing is committed for 5 s",
     inject=_inject,
-    expects=(seen_by_the_fault,),
-    limits=Limits(p99_seconds=1.0),
+    expects=(seen_by_the_fault, reads_answered(0.98)),
+    limits=Limits(p99_seconds=0.3, refused_p99_seconds=1.0),
 )
