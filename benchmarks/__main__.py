@@ -3,10 +3,12 @@
 import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.harness.page import Section, markdown
-from benchmarks.harness.wrk import LoadFailedError, find_wrk
+from benchmarks.harness.versions import versions
+from benchmarks.harness.wrk import LoadFailedError
 from tests.servers.machine import describe
 
 PARTS = ("throughput", "hung", "trace", "scale", "layers", "faults")
@@ -19,16 +21,21 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="only these")
     chosen = parser.parse_args().parts or PARTS
     try:
-        find_wrk()
+        # Before the first part: `layers` writes its profiles, and then the commit would be one with changes.
+        described = [*describe(_command(chosen)), versions()]
         sections = [_measure(part) for part in chosen]
     except LoadFailedError as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         return 1
-    page = markdown(sections, described=describe("make bench"))
+    page = markdown(sections, described=described)
     sys.stdout.write(page)
     if set(chosen) == set(PARTS):
         RESULTS.write_text(page, encoding="utf-8")
     return 0
+
+
+def _command(chosen: Sequence[str]) -> str:
+    return "make bench" if set(chosen) == set(PARTS) else f'make bench PARTS="{" ".join(chosen)}"'
 
 
 def _measure(part: str) -> Section:
