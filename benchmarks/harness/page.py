@@ -17,8 +17,8 @@ class Row:
 
     def cells(self) -> str:
         """Return it as a line of a table."""
-        found = f"{self.found.median:.2f} ({self.found.least:.2f} to {self.found.largest:.2f})"
-        return f"| {self.what} | {self.must} | {found} | {'met' if self.is_met else '**missed**'} |"
+        verdict = "met" if self.is_met else "**missed**"
+        return f"| {self.what} | {self.must} | {self.found.text(digits=2)} | {verdict} |"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -143,5 +143,5 @@ def _lines(rounds: Rounds[Found]) -> Iterator[str]:
         figures = [
             rounds.spread(name, take) for take in (lambda one: one.worst, lambda one: one.p50, lambda one: one.p99)
         ]
-        cells = [f"{one.median * 1000:.2f} ({one.least * 1000:.2f} to {one.largest * 1000:.2f})" for one in figures]
+        cells = [one.text(digits=2, unit=0.001) for one in figures]
         yield f"| {name} | {' | '.join(cells)} |"

@@ -11,15 +11,31 @@ from benchmarks.parts.layers import _layer_of
 
 def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
     """What disturbs a whole round disturbs both subjects of it, and no ratio."""
-    figures: Iterator[float] = iter([10.0, 20.0, 100.0, 200.0, 30.0, 90.0])
+    figures: Iterator[float] = iter([10.0, 20.0, 200.0, 100.0, 30.0, 90.0])
+    rounds: Rounds[float] = Rounds(["one", "two"])
+
+    rounds.run(3, lambda _name: next(figures), tell=lambda _what: None)
+
+    assert rounds.spread("one", lambda figure: figure) == Spread(30.0, 10.0, 100.0, 3)
+    assert rounds.ratio("two", "one", lambda figure: figure) == Spread(2.0, 2.0, 3.0, 3)
+
+
+def test_every_other_round_goes_backwards() -> None:
+    """Neither of two subjects is always the first."""
     rounds: Rounds[float] = Rounds(["one", "two"])
     told: list[str] = []
 
-    rounds.run(3, lambda _name: next(figures), tell=told.append)
+    rounds.run(3, lambda _name: 1.0, tell=told.append)
 
-    assert told[:2] == ["round 1 of 3: one", "round 1 of 3: two"]
-    assert rounds.spread("one", lambda figure: figure) == Spread(30.0, 10.0, 100.0)
-    assert rounds.ratio("two", "one", lambda figure: figure) == Spread(2.0, 2.0, 3.0)
+    assert [words.rpartition(" ")[2] for words in told] == ["one", "two", "two", "one", "one", "two"]
+    assert told[2] == "round 2 of 3: two"
+
+
+def test_spread_is_shown_of_what_was_measured_more_than_once() -> None:
+    """One value has no least and no largest."""
+    assert spread([1.0, 1.5, 3.0]).text(digits=2) == "1.50 (1.00 to 3.00)"
+    assert spread([1.5, 1.5]).text(digits=0, unit=0.001) == "1,500 (1,500 to 1,500)"
+    assert spread([1.5]).text(digits=1) == "1.5"
 
 
 @pytest.mark.parametrize(("figure", "least", "most"), [(0.9, False, True), (1.0, True, True), (1.1, True, False)])
@@ -34,7 +50,7 @@ def test_page_shows_what_is_missed() -> None:
     rows = [at_least("speed", 2, spread([1.0, 1.5, 3.0])), at_most("wait", 2, spread([1.0]))]
     page = markdown([Section(title="A part", rows=rows, lines=["text"])], described=["a machine"])
 
-    assert "| speed | ≥ 2 | 1.50 (1.00 to 3.00) | **missed** |\n| wait | ≤ 2 | 1.00 (1.00 to 1.00) | met |" in page
+    assert "| speed | ≥ 2 | 1.50 (1.00 to 3.00) | **missed** |\n| wait | ≤ 2 | 1.00 | met |" in page
     assert page.index("a machine") < page.index("| speed |") < page.index("## A part\n\ntext")
 
 
