@@ -1,4 +1,7 @@
-"""Load by wrk, a closed loop: so many connections, each with its next request as soon as it has its answer."""
+"""Load by wrk, a closed loop: so many connections, each with its next request as soon as it has its answer.
+
+A load of which any request fails is no measurement: it raises.
+"""
 
 import json
 import shutil
@@ -7,8 +10,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.harness.cores import OTHER_CORES, on_cores
+from benchmarks.harness.cores import OTHER_CORES, cpu_seconds, on_cores
 from benchmarks.harness.stage import Target
+from benchmarks.harness.subjects import Subject
 
 # Requests are made once and chosen by chance; figures are printed as one line of JSON, times in microseconds.
 _SCRIPT = """
@@ -45,13 +49,13 @@ class LoadFailedError(RuntimeError):
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Load:
-    """What a run of wrk has measured. Times in seconds; `failed`: refused, lost, or not answered in time."""
+    """What a run of wrk has measured. Times in seconds; `cpu_seconds`: of the subject's process, for one request."""
 
     requests_per_second: float
     p50_seconds: float
     p99_seconds: float
     longest_seconds: float
-    failed: int
+    cpu_seconds: float
 
 
 def find_wrk() -> str:
@@ -63,8 +67,27 @@ def find_wrk() -> str:
     return found
 
 
-def load(url: str, targets: Sequence[Target], *, connections: int, seconds: int) -> Load:
-    """Ask for these sessions, chosen by chance, for so long; from the cores that the subject does not have."""
+def load(subject: Subject, targets: Sequence[Target], *, connections: int, seconds: int) -> Load:
+    """Ask for these sessions, chosen by chance, for so long; from the cores that the subject does not have.
+
+    Raises LoadFailedError: wrk failed, or a request did: refused, lost, not answered in time, or with an error.
+    """
+    before = cpu_seconds(subject.pid)
+    found = _run_wrk(subject.url, targets, connections=connections, seconds=seconds)
+    used = cpu_seconds(subject.pid) - before
+    if found["failed"] or not found["requests"]:
+        message = f"{subject.name}: {found['failed']} requests failed, {found['requests']} were answered"
+        raise LoadFailedError(message)
+    return Load(
+        requests_per_second=found["requests"] / (found["duration"] / 1e6),
+        p50_seconds=found["p50"] / 1e6,
+        p99_seconds=found["p99"] / 1e6,
+        longest_seconds=found["max"] / 1e6,
+        cpu_seconds=used / found["requests"],
+    )
+
+
+def _run_wrk(url: str, targets: Sequence[Target], *, connections: int, seconds: int) -> dict[str, int]:
     lines = ",\n".join(f'  {{"{target.path}", "{target.key}"}}' for target in targets)
     with tempfile.NamedTemporaryFile("w", prefix="zpmeow-wrk-", suffix=".lua", encoding="ascii") as script:
         script.write(_SCRIPT.format(targets=lines))
@@ -81,11 +104,5 @@ def load(url: str, targets: Sequence[Target], *, connections: int, seconds: int)
     if done.returncode or not done.stdout:
         message = f"wrk ended with {done.returncode}: {done.stdout[-500:]} {done.stderr[-500:]}"
         raise LoadFailedError(message)
-    found = json.loads(done.stdout.splitlines()[-1])
-    return Load(
-        requests_per_second=found["requests"] / (found["duration"] / 1e6),
-        p50_seconds=found["p50"] / 1e6,
-        p99_seconds=found["p99"] / 1e6,
-        longest_seconds=found["max"] / 1e6,
-        failed=found["failed"],
-    )
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return found

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.harness.cores import OTHER_CORES, cpu_seconds, on_cores
+from benchmarks.harness.checks import require_source
+from benchmarks.harness.cores import OTHER_CORES, on_cores
 from benchmarks.harness.page import Section
 from benchmarks.harness.stage import Stage, open_stage
 from benchmarks.harness.subjects import Zpmeow
@@ -27,6 +28,9 @@ _WARM_UP_SECONDS = 2
 _SECONDS = 8
 _SAMPLES_PER_SECOND = 250
 _MOST_LINES = 60
+
+_LOCAL, _REDIS, _NO_CACHE = "local tier", "Redis tier", "no cache"
+_SOURCES = {_LOCAL: "zpmeow-local; hit", _REDIS: "zpmeow-redis; hit", _NO_CACHE: "zpmeow; fwd=bypass"}
 
 _LAYERS = {
     "routing": ("aiohttp/web_urldispatcher", "aiohttp/web_app", "zpmeow/api/unmatched", "zpmeow/api/app"),
@@ -64,23 +68,24 @@ def measure(tell: Callable[[str], None]) -> Section:
 
 
 def _subjects() -> Iterator[Zpmeow]:
-    yield Zpmeow("local tier")
-    yield Zpmeow("Redis tier", CACHE_LOCAL_MAX_BYTES="0")
-    yield Zpmeow("no cache", CACHE_ENABLED="false")
+    yield Zpmeow(_LOCAL)
+    yield Zpmeow(_REDIS, CACHE_LOCAL_MAX_BYTES="0")
+    yield Zpmeow(_NO_CACHE, CACHE_ENABLED="false")
 
 
 def _measure_one(subject: Zpmeow, stage: Stage) -> Found:
+    stage.redis.flush()
     subject.start(stage.stores)
     try:
-        load(subject.url, stage.targets, connections=_CONNECTIONS, seconds=_WARM_UP_SECONDS)
+        load(subject, stage.targets, connections=_CONNECTIONS, seconds=_WARM_UP_SECONDS)
+        require_source(subject, stage.targets[0], _SOURCES[subject.name])
         # Once without the profiler, which takes CPU, for the figures; once with it, for the shares.
-        before = cpu_seconds(subject.pid)
-        plain = load(subject.url, stage.targets, connections=_CONNECTIONS, seconds=_SECONDS)
-        microseconds = (cpu_seconds(subject.pid) - before) * 1e6 / (plain.requests_per_second * _SECONDS)
+        plain = load(subject, stage.targets, connections=_CONNECTIONS, seconds=_SECONDS)
         with ThreadPoolExecutor(1) as threads:
-            loading = threads.submit(load, subject.url, stage.targets, connections=_CONNECTIONS, seconds=_SECONDS + 2)
+            loading = threads.submit(load, subject, stage.targets, connections=_CONNECTIONS, seconds=_SECONDS + 2)
             stacks = _sample(subject.pid)
             loading.result()
+        require_source(subject, stage.targets[0], _SOURCES[subject.name])
     finally:
         subject.stop()
     PROFILES.mkdir(exist_ok=True)
@@ -92,7 +97,7 @@ def _measure_one(subject: Zpmeow, stage: Stage) -> Found:
         layers[_layer_of(stack)] += many
     return Found(
         requests_per_second=plain.requests_per_second,
-        by_layer={layer: microseconds * many / stacks.total() for layer, many in layers.items()},
+        by_layer={layer: plain.cpu_seconds * 1e6 * many / stacks.total() for layer, many in layers.items()},
     )
 
 
@@ -148,7 +153,10 @@ def _profile(stacks: Counter[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _lines(found: dict[str, Found]) -> Iterator[str]:
-    yield f"Microseconds of CPU a request, {_CONNECTIONS} connections, {_SESSIONS:,} sessions by turns of chance."
+    yield (
+        f"Microseconds of CPU a request, {_CONNECTIONS} connections, {_SESSIONS:,} sessions by turns of chance."
+        f" One run of {_SECONDS} s for the sum and the rate, and one of {_SECONDS} s under the profiler for the shares."
+    )
     yield ""
     yield f"| layer | {' | '.join(found)} |"
     yield f"|{' --- |' * (len(found) + 1)}"

@@ -1,6 +1,6 @@
 """What all peers share: one session's row in the database, the answer that is made of it, and a server.
 
-Every peer answers `GET /sessions/{id}/info` with the bytes that zpmeow answers with, and takes `PUT
+Every peer answers `GET /sessions/{id}/info` with the body that zpmeow answers with, and takes `PUT
 /sessions/{id}/webhook`, which changes the row and then does what its library's pages say about changed values. None of
 them asks for a key, counts anything, or compares ETags.
 """
@@ -63,9 +63,10 @@ class Peer(ABC):
 
 
 def body_of(row: dict[str, Any]) -> bytes:
-    """Return the answer that shows a row."""
+    """Return the answer that shows a row: the very bytes that zpmeow answers with, which `throughput` checks."""
     url, events = row.pop("webhook_url"), row.pop("webhook_events")
-    session = {**row, "webhook": None if url is None else {"url": url, "events": events}}
+    times = {name: row.pop(name) for name in ("created_at", "updated_at")}
+    session = {**row, "webhook": None if url is None else {"url": url, "events": events}, **times}
     data = {"session_id": row["id"], "session": session}
     return orjson.dumps({"success": True, "code": 200, "data": data}, option=orjson.OPT_UTC_Z)
 
