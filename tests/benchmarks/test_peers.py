@@ -12,6 +12,7 @@ from zpmeow.domain.records import (
     CredentialRecord,
     Entity,
     ReadSource,
+    Record,
     SessionRecord,
     SessionStatus,
     Snapshot,
@@ -60,5 +61,5 @@ def _snapshot(webhook: Webhook | None) -> Snapshot:
         session_id=_ID, version=1, status=connected, desired_status=connected, reason=None, changed_at=_UPDATED
     )
     credential = CredentialRecord(session_id=_ID, version=1, device_jid="1@s.whatsapp.net", paired_at=_UPDATED)
-    records = {Entity.SESSION: session, Entity.STATUS: status, Entity.CREDENTIAL: credential}
+    records: dict[Entity, Record] = {Entity.SESSION: session, Entity.STATUS: status, Entity.CREDENTIAL: credential}
     return Snapshot(records=records, source=ReadSource.LOCAL)
