@@ -1,5 +1,6 @@
 """Figures: medians, ratios, what must be."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from benchmarks.harness.page import Section, at_least, at_most, markdown
 from benchmarks.harness.rounds import Rounds, Spread, spread
 from benchmarks.parts.layers import _layer_of
+from benchmarks.parts.trace import Played
 
 
 def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
@@ -68,3 +70,11 @@ def test_page_shows_what_is_missed() -> None:
 def test_sample_counts_for_the_innermost_function_of_a_layer(stack: tuple[str, ...], layer: str) -> None:
     """A library's function that is of no layer counts for who called it."""
     assert _layer_of(stack) == layer
+
+
+def test_conversations_save_no_queries() -> None:
+    """Each read that no cache answered is a query, and so is each comparison; those that share a conversation, too."""
+    answers = Counter({"zpmeow-local; hit": 60, "zpmeow-redis; hit": 30, "zpmeow; fwd=miss": 8, "none": 2})
+    played = Played(answers=answers, seconds=1.0, compared=3, conversations=4)
+
+    assert (played.reads, played.from_cache, played.queries) == (100, 90, 13)
