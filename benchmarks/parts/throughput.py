@@ -24,12 +24,13 @@ _CHECKED_EACH = 100  # Every hundredth session of a load, the first included.
 BARE, ASYNCPG, REDIS_PY = "bare aiohttp handler", "asyncpg handler", "redis-py handler"
 CASHEWS_REDIS, CASHEWS_MEMORY = "cashews, Redis", "cashews, memory"
 AIOCACHE_REDIS, AIOCACHE_MEMORY = "aiocache, Redis", "aiocache, memory"
-LOCAL, REDIS_TIER = "zpmeow", "zpmeow, no local tier"
+LOCAL, LOGGING, REDIS_TIER = "zpmeow", "zpmeow, LOG_REQUESTS=true", "zpmeow, no local tier"
 OPEN, DISABLED = "zpmeow, no local tier, breaker open", "zpmeow, CACHE_ENABLED=false"
 HOT, SPREAD = "hot", "spread"
 
 _SOURCES = {
     LOCAL: "zpmeow-local; hit",
+    LOGGING: "zpmeow-local; hit",
     REDIS_TIER: "zpmeow-redis; hit",
     OPEN: "zpmeow; fwd=bypass",
     DISABLED: "zpmeow; fwd=bypass",
@@ -62,6 +63,7 @@ def _subjects() -> Iterator[Subject]:
     yield Zpmeow(DISABLED, CACHE_ENABLED="false")
     yield Zpmeow(REDIS_TIER, CACHE_LOCAL_MAX_BYTES="0")
     yield PeerProcess(REDIS_PY, "redis_py")
+    yield Zpmeow(LOGGING, LOG_REQUESTS="true")
 
 
 def _expected(stage: Stage) -> dict[str, bytes]:
@@ -125,8 +127,8 @@ def _lines(rounds: Rounds[Loads]) -> Iterator[str]:
     yield (
         f"{_CONNECTIONS} connections, {_ROUNDS} rounds of {_SECONDS} s, medians (least to largest). hot: one session;"
         f" spread: {_SESSIONS:,} by turns of chance. CPU: microseconds of the subject's process for one read, the"
-        " stores' and wrk's not included. zpmeow with its defaults but LOG_REQUESTS=false: session key, request id,"
-        " metrics and ETag; the others have none of these."
+        " stores' and wrk's not included. zpmeow with its defaults (session key, request id, metrics, ETag), but"
+        " LOG_REQUESTS=false where nothing else is said; the others have none of these."
     )
     yield ""
     yield f"| subject |{''.join(f' {name}, 1/s | p50, ms | p99, ms | CPU, µs |' for name in (HOT, SPREAD))}"
