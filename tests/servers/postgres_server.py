@@ -104,11 +104,18 @@ class PostgresInstallation:
             )
 
     def copy_of(self, port: int) -> Path:
-        """Copy the running server on this port into a new data folder, from which a standby of it starts."""
+        """Copy the running server on this port into a new data folder, from which a standby of it starts.
+
+        Nothing is left of a copy that fails.
+        """
         folder = self._private_folder(Path(tempfile.mkdtemp(prefix="zpmeow-postgres-")))
         address = ["--host=127.0.0.1", f"--port={port}", "--username=postgres"]
         how = ["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]
-        self.run("pg_basebackup", f"--pgdata={folder}", *address, *how)
+        try:
+            self.run("pg_basebackup", f"--pgdata={folder}", *address, *how)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return folder
 
     def _private_folder(self, folder: Path) -> Path:
