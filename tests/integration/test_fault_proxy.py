@@ -7,11 +7,41 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.servers.fault_proxy import HELD, Admission, FaultProxy, Impairment
+from tests.servers.fault_proxy import HELD, Admission, Effect, FaultProxy, Impairment
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect: TypeAlias = Callable[[], Awaitable[Streams]]
 PATIENCE_SECONDS = 5.0
+LINE_BYTES = 50
+
+
+class ChunkWatcher(asyncio.Protocol):
+    """One end of a connection, which remembers the chunks that come; `answer` is sent after a whole line."""
+
+    def __init__(self, *, answer: bytes = b"") -> None:
+        """Prepare."""
+        self._answer = answer
+        self._transport: asyncio.Transport | None = None
+        self.chunks: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Remember, and answer."""
+        assert self._transport is not None
+        self.chunks.append(data)
+        if data.endswith(b"\n") and self._answer:
+            self._transport.write(self._answer)
+
+    async def until_line(self) -> bytes:
+        """Wait for the end of a line; return all that came."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not (got := b"".join(self.chunks)).endswith(b"\n"):  # noqa: ASYNC110  (the proxy is a few turns away)
+                await asyncio.sleep(0)
+        return got
 
 
 class EchoServer:
@@ -21,6 +51,7 @@ class EchoServer:
         """Prepare."""
         self._name = name.encode()
         self.lines: list[bytes] = []
+        self.has_ended = False
         self.port = 0
         self._server: asyncio.Server | None = None
 
@@ -45,6 +76,7 @@ class EchoServer:
             while line := await reader.readline():
                 self.lines.append(line)
                 writer.write(self._name + b" " + line)
+            self.has_ended = True
         except ConnectionError:
             pass
         finally:
@@ -123,6 +155,41 @@ async def test_lines_arrive_whole_and_in_order_when_the_way_is_only_slow(
 
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert [await reader.readline() for _ in lines] == [b"first " + line for line in lines]
+    assert {effect for effect, many in proxy.effects.items() if many} == impairment.effects
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize(
+    ("impairment", "largest_bytes"),
+    [
+        (Impairment(), LINE_BYTES),
+        (Impairment(slice_bytes=1, sliced_ratio=0.0), LINE_BYTES),
+        (Impairment(slice_bytes=1), 1),
+        (Impairment(slice_bytes=7), 7),
+    ],
+    ids=["none", "ratio of none", "one byte", "seven bytes"],
+)
+async def test_peer_gets_slices_when_the_way_slices(impairment: Impairment, largest_bytes: int, direction: str) -> None:
+    """What was one chunk comes in chunks of the size that was asked for; the other direction's stays one."""
+    line = b"x" * (LINE_BYTES - 1) + b"\n"
+    server, client = ChunkWatcher(answer=line), ChunkWatcher()
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(lambda: server, "127.0.0.1", 0)
+    proxy = FaultProxy(target_port=listener.sockets[0].getsockname()[1])
+    await proxy.open()
+    proxy.impair(**{direction: impairment})
+    transport, _ = await loop.create_connection(lambda: client, "127.0.0.1", proxy.port)
+
+    transport.write(line)
+    got = await client.until_line()
+
+    transport.close()
+    proxy.close()
+    listener.close()
+    impaired, other = (server, client) if direction == "up" else (client, server)
+    assert (got, b"".join(server.chunks), other.chunks) == (line, line, [line])
+    assert [len(chunk) for chunk in impaired.chunks[:-1]] == [largest_bytes] * ((LINE_BYTES - 1) // largest_bytes)
+    assert proxy.effects[Effect.SLICED] == (largest_bytes < LINE_BYTES)
 
 
 async def test_answer_comes_late_when_the_way_has_a_latency(proxy: FaultProxy, connect: Connect) -> None:
@@ -160,6 +227,7 @@ async def test_one_bit_differs_when_the_way_corrupts(proxy: FaultProxy, connect:
         got = await reader.readexactly(len(wanted))
     assert sum((one ^ other).bit_count() for one, other in zip(got, wanted, strict=True)) == 1
     assert server.lines == [b"some words\n"]
+    assert proxy.effects[Effect.CORRUPTED] == 1
 
 
 async def test_connection_is_reset_in_the_middle_when_an_answer_is_torn(proxy: FaultProxy, connect: Connect) -> None:
@@ -173,6 +241,7 @@ async def test_connection_is_reset_in_the_middle_when_an_answer_is_torn(proxy: F
         async with asyncio.timeout(PATIENCE_SECONDS):
             await reader.readexactly(1000)
     assert not proxy.pairs
+    assert proxy.effects[Effect.TORN] == 1
     proxy.impair()
     assert await ask(await connect(), b"after\n") == b"first after\n"
 
@@ -194,19 +263,40 @@ async def test_nothing_comes_after_the_tear_when_the_way_is_slow_besides(proxy: 
     assert got == b"first four words are here\n"[:13]
 
 
-async def test_client_may_go_on_sending_when_its_connection_is_half_closed(
+async def test_client_may_go_on_sending_when_the_way_down_is_closed(
     proxy: FaultProxy, connect: Connect, server: EchoServer
 ) -> None:
     """The client is told the end; what it sends still arrives."""
     streams = await connect()
     assert await ask(streams, b"before\n") == b"first before\n"
 
-    proxy.half_close()
+    proxy.half_close(down=True)
 
     assert await ask(streams, b"after the end\n") == b""
     await server.until_line(b"after the end\n")
-    proxy.half_close()
+    assert not server.has_ended
+    proxy.half_close(down=True)
     assert await ask(streams, b"once more\n") == b""
+    assert proxy.effects[Effect.HALF_CLOSED] == 1
+
+
+async def test_server_may_go_on_sending_when_the_way_up_is_closed(
+    proxy: FaultProxy, connect: Connect, server: EchoServer
+) -> None:
+    """The server is told the end and nothing more; what it has still to say arrives, and then its own end does."""
+    proxy.impair(down=Impairment(latency_seconds=0.1))
+    reader, writer = await connect()
+    writer.write(b"before\n")
+    await server.until_line(b"before\n")
+
+    proxy.half_close(up=True)
+    writer.write(b"after the end\n")
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert await reader.read() == b"first before\n"
+    assert server.has_ended
+    assert server.lines == [b"before\n"]
+    assert proxy.effects[Effect.HALF_CLOSED] == 1
 
 
 async def test_new_connection_leads_nowhere_and_old_ones_work_when_new_ones_are_held(
@@ -223,6 +313,7 @@ async def test_new_connection_leads_nowhere_and_old_ones_work_when_new_ones_are_
     assert b"new\n" not in server.lines
     await proxy.admit(Admission.PASS)
     assert await asking == b"first new\n"
+    assert proxy.effects[Effect.UNANSWERED] == 1
 
 
 async def test_line_arrives_late_when_it_was_held_and_its_sender_has_gone(
@@ -240,6 +331,7 @@ async def test_line_arrives_late_when_it_was_held_and_its_sender_has_gone(
     proxy.impair()
 
     await server.until_line(b"held\n")
+    assert proxy.effects[Effect.HELD] == 1
 
 
 async def test_connection_made_while_held_works_when_the_way_is_free_again(proxy: FaultProxy, connect: Connect) -> None:
@@ -265,6 +357,7 @@ async def test_connections_are_refused_and_cut_when_the_way_is_closed_and_work_w
     proxy.cut()
 
     assert await ask(streams, b"cut\n") == b""
+    assert proxy.effects[Effect.CUT] == 1
     with pytest.raises(ConnectionRefusedError):
         await connect()
     await proxy.admit(Admission.PASS)
@@ -287,6 +380,7 @@ async def test_connection_leads_nowhere_and_new_ones_work_when_it_is_stranded(
         while len(proxy.pairs) > 1:  # noqa: ASYNC110  (the proxy has to notice, a few turns of the loop away)
             await asyncio.sleep(0)
     assert b"into the void\n" not in server.lines
+    assert proxy.effects[Effect.LOST] == 1
 
 
 async def test_new_connections_lead_to_another_server_when_retargeted(proxy: FaultProxy, connect: Connect) -> None:

@@ -5,14 +5,13 @@
 
 What becomes of the bytes of one direction is an `Impairment`; what becomes of new connections is an `Admission`.
 Connections that are there can be reset or half closed, and another server can take the place of the one behind the
-proxy, at the same address, as after a failover.
+proxy, at the same address, as after a failover. What was done is counted, so that who asked for it can see that it was.
 """
 
 import asyncio
 import socket
 import struct
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
@@ -23,6 +22,21 @@ from typing_extensions import override
 _CONNECT_SECONDS = 5.0
 _RESET_AT_ONCE = struct.pack("ii", 1, 0)
 _PORTIONS_PER_SECOND = 50  # Of a limited bandwidth.
+
+
+class Effect(Enum):
+    """What the proxy counts: chunks that were DELAYED … LOST on their way, connections that were TORN … UNANSWERED."""
+
+    DELAYED = "delayed"
+    HELD = "held"
+    SLICED = "sliced"
+    THROTTLED = "throttled"
+    CORRUPTED = "corrupted"
+    LOST = "lost"
+    TORN = "torn"
+    CUT = "cut"
+    HALF_CLOSED = "half closed"
+    UNANSWERED = "unanswered"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -52,6 +66,24 @@ class Impairment:
     corrupted_ratio: float = 0.0
     torn_ratio: float = 0.0
 
+    @property
+    def effects(self) -> frozenset[Effect]:
+        """What is counted while it lasts, once enough chunks have come."""
+        is_had = {
+            Effect.DELAYED: self.latency_seconds or self.jitter_seconds or self.stuck_ratio,
+            Effect.HELD: self.is_held,
+            Effect.SLICED: self.slice_bytes and self.sliced_ratio,
+            Effect.THROTTLED: self.bytes_per_second,
+            Effect.CORRUPTED: self.corrupted_ratio,
+            Effect.TORN: self.torn_ratio,
+        }
+        return frozenset(effect for effect, value in is_had.items() if value)
+
+    @property
+    def portion_bytes(self) -> int:
+        """In portions of which size a chunk goes on when the bandwidth is limited; 0: whole."""
+        return max(1, int(self.bytes_per_second / _PORTIONS_PER_SECOND)) if self.bytes_per_second else 0
+
 
 NONE = Impairment()
 HELD = Impairment(is_held=True)
@@ -75,6 +107,7 @@ class FaultProxy:
         self.target_port = target_port
         self.admission = Admission.PASS
         self.pairs: set[_Pair] = set()
+        self.effects: Counter[Effect] = Counter()
         # Bound but never listened on: it keeps the port for us while nobody listens.
         self._reservation = _bound_socket(0)
         self.port: int = self._reservation.getsockname()[1]
@@ -113,6 +146,7 @@ class FaultProxy:
 
     def cut(self) -> None:
         """Reset all connections."""
+        self.effects[Effect.CUT] += len(self.pairs)
         for pair in list(self.pairs):
             pair.reset()
 
@@ -121,10 +155,17 @@ class FaultProxy:
         for pair in list(self.pairs):
             pair.is_stranded = True
 
-    def half_close(self) -> None:
-        """Tell all clients that nothing more will come; what they send still goes on."""
+    def half_close(self, *, up: bool = False, down: bool = False) -> None:
+        """End these directions of all connections that are there; what comes the other way still goes on.
+
+        Args:
+            up: the servers are told that their clients will send nothing more.
+            down: the clients are told that nothing more will come.
+        """
         for pair in list(self.pairs):
-            pair.client.end()
+            for side, is_told in ((pair.server, up), (pair.client, down)):
+                if is_told and side.end():
+                    self.effects[Effect.HALF_CLOSED] += 1
 
     def _go_on(self) -> None:
         for pair in list(self.pairs):
@@ -206,24 +247,23 @@ class _Side(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._is_client:
+            self._count(Effect.UNANSWERED, when=self._pair.proxy.admission is Admission.HOLD)
             self._pair.go_on()
 
     @override
     def data_received(self, data: bytes) -> None:
         if self._is_torn:
             return  # Nothing comes after the tear.
-        now = asyncio.get_running_loop().time()
-        impairment, chance = self._impairment, self._pair.proxy.chance
-        due = max(now + _delay_seconds(impairment, chance), self._last_due)
-        if chance.random() < impairment.corrupted_ratio:
-            data = _with_a_flipped_bit(data, chance)
-        if chance.random() < impairment.torn_ratio:
-            data, self._is_torn = data[: len(data) // 2], True
-        for piece in _pieces(data, impairment, chance):
+        due = max(asyncio.get_running_loop().time() + self._delay_seconds(), self._last_due)
+        bytes_per_second = self._impairment.bytes_per_second
+        for piece in self._pieces_of(self._damaged(data)):
             self._pieces.append((due, piece))
-            if impairment.bytes_per_second:
-                due += len(piece) / impairment.bytes_per_second
+            if bytes_per_second:
+                due += len(piece) / bytes_per_second
         self._last_due = due
+        self._count(Effect.THROTTLED, when=bytes_per_second > 0)
+        self._count(Effect.HELD, when=self._impairment.is_held)
+        self._count(Effect.LOST, when=self._pair.is_stranded)
         self.send_due()
 
     @override
@@ -248,20 +288,22 @@ class _Side(asyncio.Protocol):
             self._pieces.popleft()
             target.write(piece)
             if self._impairment.slice_bytes and self._pieces:
-                # In a turn of its own, or the kernel would put the slices together again.
-                self._timer = loop.call_soon(self.send_due)
+                self._timer = loop.call_soon(self._send_next_turn)
                 return
         if self._is_torn:
+            self._count(Effect.TORN, when=self._pair in self._pair.proxy.pairs)
             self._pair.reset()
         elif self.is_gone:
             self._pair.proxy.pairs.discard(self._pair)
             target.transport.close()
 
-    def end(self) -> None:
-        """Tell the peer that nothing more will come; what would have is dropped."""
-        if self.transport is not None and not self.transport.is_closing() and not self._has_ended:
-            self._has_ended = True
-            self.transport.write_eof()
+    def end(self) -> bool:
+        """Tell the peer that nothing more will come, and drop what would have; return whether that is news to it."""
+        if self.transport is None or self.transport.is_closing() or self._has_ended:
+            return False
+        self._has_ended = True
+        self.transport.write_eof()
+        return True
 
     def write(self, data: bytes) -> None:
         """Send bytes to the peer, unless it cannot take any more."""
@@ -278,30 +320,49 @@ class _Side(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_ONCE)
             self.transport.abort()
 
+    def _send_next_turn(self) -> None:
+        """Send a slice one turn later than the next: a peer in this process reads between two slices, not before both.
 
-def _delay_seconds(impairment: Impairment, chance: Random) -> float:
-    delay = impairment.latency_seconds
-    if impairment.jitter_seconds:
-        delay += chance.uniform(0, impairment.jitter_seconds)
-    if chance.random() < impairment.stuck_ratio:
-        delay += chance.uniform(*impairment.stuck_seconds)
-    return delay
+        Were they written in one turn, or in two that follow each other, the kernel would put them together again.
+        """
+        self._timer = asyncio.get_running_loop().call_soon(self.send_due)
+
+    def _delay_seconds(self) -> float:
+        impairment, chance = self._impairment, self._pair.proxy.chance
+        delay = impairment.latency_seconds
+        if impairment.jitter_seconds:
+            delay += chance.uniform(0, impairment.jitter_seconds)
+        if chance.random() < impairment.stuck_ratio:
+            delay += chance.uniform(*impairment.stuck_seconds)
+        self._count(Effect.DELAYED, when=delay > 0)
+        return delay
+
+    def _damaged(self, data: bytes) -> bytes:
+        """Return what is left of a chunk."""
+        impairment, chance = self._impairment, self._pair.proxy.chance
+        if chance.random() < impairment.corrupted_ratio:
+            data = _with_a_flipped_bit(data, chance)
+            self._count(Effect.CORRUPTED)
+        if chance.random() < impairment.torn_ratio:
+            data, self._is_torn = data[: len(data) // 2], True
+        return data
+
+    def _pieces_of(self, data: bytes) -> list[bytes]:
+        """Return what a chunk is sent on as."""
+        impairment = self._impairment
+        size = impairment.slice_bytes if self._pair.proxy.chance.random() < impairment.sliced_ratio else 0
+        self._count(Effect.SLICED, when=0 < size < len(data))
+        size = size or impairment.portion_bytes or max(1, len(data))
+        return [data[first : first + size] for first in range(0, len(data), size)]
+
+    def _count(self, effect: Effect, *, when: bool = True) -> None:
+        self._pair.proxy.effects[effect] += when
 
 
 def _with_a_flipped_bit(data: bytes, chance: Random) -> bytes:
     changed = bytearray(data)
     changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
     return bytes(changed)
-
-
-def _pieces(data: bytes, impairment: Impairment, chance: Random) -> Iterator[bytes]:
-    size = impairment.slice_bytes if chance.random() < impairment.sliced_ratio else 0
-    if not size and impairment.bytes_per_second:
-        size = max(1, int(impairment.bytes_per_second / _PORTIONS_PER_SECOND))
-    if not size:
-        yield data
-    else:
-        yield from (data[first : first + size] for first in range(0, len(data), size))
 
 
 def _bound_socket(port: int) -> socket.socket:
