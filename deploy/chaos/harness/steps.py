@@ -1,4 +1,4 @@
-"""What several scenarios do. Where the servers can tell, a step makes sure of its effect, and raises if there was none."""
+"""What several scenarios do. Where the servers can tell, a step makes sure of its effect, and raises if it had none."""
 
 import asyncio
 import contextlib

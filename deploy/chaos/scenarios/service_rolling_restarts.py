@@ -17,7 +17,7 @@ async def _inject(world: World) -> None:
 SCENARIO = Scenario(
     hypothesis="No request fails in any of them, and no answer is old, though memory is lost each time.",
     fault=f"SIGTERM and a new start of each process in turn, {_TIMES} times",
-    aborts_when="a process does not start again",
+    aborts_when="a process ends with another status than 0, or does not start again",
     inject=_inject,
     expects=(seen_by_the_fault,),
     longest_seconds=300.0,
