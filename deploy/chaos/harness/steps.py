@@ -32,11 +32,18 @@ async def impair_ways(
     Raises:
         ServerFailedError: it came to fewer.
     """
+    with ways_impaired(world, up=up, down=down, least=least):
+        await asyncio.sleep(seconds)
+
+
+@contextlib.contextmanager
+def ways_impaired(world: World, *, up: Impairment = NONE, down: Impairment = NONE, least: int) -> Iterator[None]:
+    """Do the same for as long as the block runs."""
     with demand_effects(world, dict.fromkeys(up.effects | down.effects, least)):
         for proxy in world.proxies.values():
             proxy.impair(up=up, down=down)
         try:
-            await asyncio.sleep(seconds)
+            yield
         finally:
             for proxy in world.proxies.values():
                 proxy.impair()
