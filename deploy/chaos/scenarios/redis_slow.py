@@ -98,8 +98,8 @@ SCENARIO = Scenario(
     fault=f"answers of Redis {_HARMLESS_SECONDS * 1000:g} ms late for {_USED_FOR_SECONDS:g} s, then"
     f" {_AT_THE_DEADLINE_SECONDS * 1000:g} ms, then {_BEYOND_SECONDS * 1000:g} ms for {_LEFT_ALONE_FOR_SECONDS:g} s"
     " each, each a tenth more or less",
-    aborts_when="at 5 ms a breaker opens, or Redis is hardly used, or costs three times that; later one does not open, or"
-    " closes",
+    aborts_when="at 5 ms a breaker opens, or Redis is hardly used, or costs three times that; later one does not open,"
+    " or closes",
     inject=_inject,
     expects=(breaker_opens, counted("timeouts")),
     limits=Limits(transitions_a_minute=2),
