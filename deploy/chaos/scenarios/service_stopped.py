@@ -1,7 +1,7 @@
 """A service process is stopped in its orderly way under load; the other one goes on.
 
-Beside the load, three connections of our own to the process that stops look at what the load cannot tell apart: one
-asks for its readiness, one has been idle so far, and one has begun a request whose body is still to come.
+Beside the load, connections of our own to the process that stops look at what the load cannot tell apart: two ask for
+its readiness, one has been idle so far, and one has begun a request whose body is still to come.
 """
 
 import asyncio
@@ -46,24 +46,26 @@ async def _inject(world: World) -> None:
 async def _stop(service: Service) -> None:
     """Tell a process to stop, and look at what it answers until it does."""
     async with AsyncExitStack() as stack:
-        asking, idle, busy = [await stack.enter_async_context(connected(service.port)) for _ in range(3)]
-        for streams, request in ((asking, _READY), (idle, _READ), (busy, _READ)):
+        asking, spare, idle, busy = [await stack.enter_async_context(connected(service.port)) for _ in range(4)]
+        for streams, request in ((asking, _READY), (spare, _READY), (idle, _READ), (busy, _READ)):
             await _demand(streams, request.encode(), status=200, closes=False)
         head, _, body = _WRITE.encode().partition(_END_OF_HEAD)
         busy[1].write(head + _END_OF_HEAD)
         service.terminate()
-        await _until_stopping(asking)
+        await _until_stopping(asking, spare)
         await _demand(idle, _READ.encode(), status=200, closes=True)
         await _demand(busy, body, status=200, closes=True)
 
 
-async def _until_stopping(streams: Streams) -> None:
+async def _until_stopping(streams: Streams, spare: Streams) -> None:
     """Ask for the readiness until the answer says no, and that it is the last one."""
     answer = await _ask(streams, _READY.encode())
     while answer == _Answer(status=200, closes=False):
         await asyncio.sleep(_POLL_SECONDS)
         answer = await _ask(streams, _READY.encode())
-    if answer == _Answer(status=503, closes=False):  # The port is not closed yet.
+    if answer == _Answer(status=200, closes=True):  # It was under way when the stop began.
+        answer = await _ask(spare, _READY.encode())
+    elif answer == _Answer(status=503, closes=False):  # The port is not closed yet.
         answer = await _ask(streams, _READY.encode())
     if answer != _Answer(status=503, closes=True):
         message = f"a process that stops answers {_READY} with {answer}"
