@@ -15,7 +15,7 @@ _PAUSE_SECONDS = 0.1
 _HEADROOM_BYTES = 100_000
 _FILLER_BYTES = 1000
 _FILLERS_AT_ONCE = 200
-_LEAST_EVICTED = 100
+_LEAST_EVICTED = 1000  # Half of what a run shows.
 _LEAST_EPOCHS = 8  # Half of what a run shows.
 _LEAST_LOADS = 1000  # As above; some 100 are what changes make necessary.
 
