@@ -78,11 +78,11 @@ async def demand_refusal(world: World, error: str, *words: str) -> None:
         raise ServerFailedError(message)
 
 
-async def orphan_redis(world: World, seconds: float, *, error: str) -> None:
-    """Make Redis the replica of a master that is not there, for so long; it must refuse a write with this error."""
+async def orphan_redis(world: World, seconds: float, *words: str, error: str) -> None:
+    """Make Redis the replica of a master that is not there, for so long; it must refuse this command with this error."""
     await tell_redis(world, "REPLICAOF", "127.0.0.1", "1")
     await asyncio.sleep(seconds)
-    await demand_refusal(world, error, "SET", "a", "b")
+    await demand_refusal(world, error, *words)
     await tell_redis(world, "REPLICAOF", "NO", "ONE")
 
 

@@ -9,7 +9,7 @@ _SECONDS = 10.0
 
 
 async def _inject(world: World) -> None:
-    await orphan_redis(world, _SECONDS, error="READONLY")
+    await orphan_redis(world, _SECONDS, "SET", "a", "b", error="READONLY")
 
 
 SCENARIO = Scenario(
