@@ -79,7 +79,7 @@ async def demand_refusal(world: World, error: str, *words: str) -> None:
 
 
 async def orphan_redis(world: World, seconds: float, *words: str, error: str) -> None:
-    """Make Redis the replica of a master that is not there, for so long; it must refuse this command with this error."""
+    """Make Redis the replica of a master that is not there, for so long; it must refuse this command like this."""
     await tell_redis(world, "REPLICAOF", "127.0.0.1", "1")
     await asyncio.sleep(seconds)
     await demand_refusal(world, error, *words)
