@@ -277,7 +277,7 @@ async def test_client_may_go_on_sending_when_the_way_down_is_closed(
     assert not server.has_ended
     proxy.half_close(down=True)
     assert await ask(streams, b"once more\n") == b""
-    assert proxy.effects[Effect.HALF_CLOSED] == 1
+    assert proxy.effects[Effect.CLOSED_DOWN] == 1
 
 
 async def test_server_may_go_on_sending_when_the_way_up_is_closed(
@@ -296,7 +296,7 @@ async def test_server_may_go_on_sending_when_the_way_up_is_closed(
         assert await reader.read() == b"first before\n"
     assert server.has_ended
     assert server.lines == [b"before\n"]
-    assert proxy.effects[Effect.HALF_CLOSED] == 1
+    assert proxy.effects[Effect.CLOSED_UP] == 1
 
 
 async def test_new_connection_leads_nowhere_and_old_ones_work_when_new_ones_are_held(

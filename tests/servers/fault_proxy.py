@@ -35,7 +35,8 @@ class Effect(Enum):
     LOST = "lost"
     TORN = "torn"
     CUT = "cut"
-    HALF_CLOSED = "half closed"
+    CLOSED_UP = "closed upwards"
+    CLOSED_DOWN = "closed downwards"
     UNANSWERED = "unanswered"
 
 
@@ -163,9 +164,11 @@ class FaultProxy:
             down: the clients are told that nothing more will come.
         """
         for pair in list(self.pairs):
-            for side, is_told in ((pair.server, up), (pair.client, down)):
-                if is_told and side.end():
-                    self.effects[Effect.HALF_CLOSED] += 1
+            for side, is_told, effect in (
+                (pair.server, up, Effect.CLOSED_UP),
+                (pair.client, down, Effect.CLOSED_DOWN),
+            ):
+                self.effects[effect] += is_told and side.end()
 
     def _go_on(self) -> None:
         for pair in list(self.pairs):
