@@ -4,7 +4,7 @@ import uuid
 from random import Random
 
 from deploy.chaos.harness.expectations import counted, seen_by_the_fault
-from deploy.chaos.harness.hostile import connected, crowd
+from deploy.chaos.harness.hostile import connected, crowd, demand
 from deploy.chaos.harness.scenario import Scenario
 from tests.coherence.changes import OPERATOR_KEY
 from tests.coherence.world import World
@@ -12,6 +12,7 @@ from tests.servers.processes import ServerFailedError
 
 _CLIENTS = 16
 _SECONDS = 12.0
+_LEAST_GUESSES = 1_400  # Half of what there were when this was written.
 _LEAST_HITS = 2_000  # Of the other callers; 4,500 when this was written.
 
 
@@ -31,7 +32,8 @@ async def _inject(world: World) -> None:
                 message = f"a guess was answered {answer[:200]!r}"
                 raise ServerFailedError(message)
 
-    await crowd(world, _CLIENTS, _SECONDS, guess)
+    rounds = await crowd(world, _CLIENTS, _SECONDS, guess)
+    demand(rounds.done, _LEAST_GUESSES, "guesses were refused")
 
 
 SCENARIO = Scenario(
