@@ -17,7 +17,7 @@ _SECONDS = 12.0
 _PAUSE_SECONDS = 0.5
 _LEAST_HERDS = 10  # 18 when this was written.
 # Of all callers, the load's included, while a herd is under way: 3.1 when this was written, of which one for each
-# process is the herd's. If one in ten of the herd loaded by itself, it would be more than 8.
+# process is the herd's; 10 with a single flight that let one caller in ten fly by itself.
 _MOST_LOADS_A_HERD = 6
 _LEAST_COALESCED_A_HERD = 30  # Half of the herd; 52 when this was written. Who comes late finds it cached.
 
