@@ -197,4 +197,5 @@ SCENARIO = Scenario(
     aborts_when="the service accepts no connections, or too few requests are under way when their callers hang up",
     inject=_inject,
     expects=(seen_by_the_fault,),
+    disturbs_stores=False,
 )

@@ -86,4 +86,5 @@ SCENARIO = Scenario(
     aborts_when="one of the herd is refused, or the herd does not wait for one load a process",
     inject=_inject,
     expects=(seen_by_the_fault,),
+    disturbs_stores=False,
 )

@@ -53,4 +53,5 @@ SCENARIO = Scenario(
     aborts_when="the service accepts no connections or ends idle ones, or this machine has no descriptors left",
     inject=_inject,
     expects=(seen_by_the_fault,),
+    disturbs_stores=False,
 )

@@ -117,4 +117,5 @@ SCENARIO = Scenario(
     aborts_when="the service accepts no connections, or a request is answered with another status, or not at all",
     inject=_inject,
     expects=(seen_by_the_fault,),
+    disturbs_stores=False,
 )

@@ -80,4 +80,5 @@ SCENARIO = Scenario(
     inject=_inject,
     expects=(seen_by_the_fault,),
     limits=Limits(p99_seconds=0.2, memory_ratio=_MOST_MEMORY_RATIO),
+    disturbs_stores=False,
 )

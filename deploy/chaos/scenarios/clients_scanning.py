@@ -43,4 +43,5 @@ SCENARIO = Scenario(
     aborts_when="the service accepts no connections",
     inject=_inject,
     expects=(seen_by_the_fault, counted("redis_hits", _LEAST_HITS)),
+    disturbs_stores=False,
 )

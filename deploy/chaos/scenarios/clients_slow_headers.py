@@ -42,4 +42,5 @@ SCENARIO = Scenario(
     aborts_when="the service accepts no connections, or does not wait for a head as long as it says",
     inject=_inject,
     expects=(seen_by_the_fault,),
+    disturbs_stores=False,
 )

@@ -31,4 +31,5 @@ SCENARIO = Scenario(
     aborts_when=f"Redis refuses to, or fewer than {_LEAST_SENT} scripts are sent anew",
     inject=_inject,
     expects=(breaker_stays_closed, counted("redis_hits", _LEAST_HITS)),
+    disturbs_stores=False,
 )

@@ -23,4 +23,5 @@ SCENARIO = Scenario(
     aborts_when=f"fewer than {_LEAST_SLICED} chunks are sliced between a process and Redis",
     inject=_inject,
     expects=(breaker_stays_closed, counted("redis_hits", _LEAST_HITS)),
+    disturbs_stores=False,
 )
