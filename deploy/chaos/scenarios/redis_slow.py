@@ -23,7 +23,7 @@ _SPREAD_RATIO = 0.2  # Of the delay, half of it to each side.
 _USED_FOR_SECONDS = 15.0
 _LEFT_ALONE_FOR_SECONDS = 45.0  # With both steps, long enough for a limit of transitions a minute.
 _LEAST_CHUNKS = 5
-_LEAST_TIMEOUTS = 5  # So many in a row open a breaker.
+_LEAST_TIMEOUTS = 2  # Of reads: five failures in a row open a breaker, and most of them may be of writes.
 _LEAST_HITS = 300  # Half of what a run shows for the process with a tier of its own.
 _MOST_RATIO = 3.0  # What a delay may cost, to the delay: runs show 1.4, with other work on the machine.
 
