@@ -7,12 +7,14 @@
 A busy process reads several requests in one turn, and the conversation with a server costs it more than the values do.
 It stands above the guard, so that a conversation is guarded once, and its failure is one failure, for however many
 callers it is held. So only those share one who have all of their request's time for the cache; who has used some of it
-asks alone, within what is left. A caller who goes away leaves the others their values.
+asks alone, within what is left. A caller who goes away leaves the others their values, and a conversation that was
+begun goes on to its end: broken off, it would cost its connection.
 """
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
 
 from typing_extensions import override
 
@@ -22,6 +24,8 @@ from zpmeow.cache.tier import CacheTier, PutOutcome, TierInfo, Write
 
 MOST_KEYS = 256
 """Arbitrary: by then the conversation costs next to nothing, and a reply of some 100 KB keeps nobody waiting."""
+
+T = TypeVar("T")
 
 Values = asyncio.Future[list[bytes | None]]
 
@@ -42,14 +46,14 @@ class BatchingTier(CacheTier):
         self._budget_seconds = budget_seconds
         self._loop = OwnLoop()
         self._batch: _Batch | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @override
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         self._check_usable()
         budget = budget_or_fresh(self._budget_seconds)
         if not budget.is_whole:
-            return await self._inner.get_many(keys)
+            return await asyncio.shield(self._start(self._inner.get_many(keys)))
         loop = self._loop()
         batch = self._batch
         if batch is None:
@@ -96,9 +100,13 @@ class BatchingTier(CacheTier):
             self._batch = None
         if not any(True for _ in batch.waiting()):
             return
-        task = self._loop().create_task(self._answer(batch))
+        self._start(self._answer(batch))
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = self._loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _answer(self, batch: "_Batch") -> None:
         keys = list(batch.keys)

@@ -27,6 +27,8 @@ class Asked(MemoryTier):
         """Answer at once."""
         super().__init__()
         self.asked: list[list[str]] = []
+        self.answered = 0
+        """Successes and errors; what was broken off is neither."""
         self.budgets_are_whole: list[bool] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -37,6 +39,7 @@ class Asked(MemoryTier):
         self.asked.append(list(keys))
         self.budgets_are_whole.append(budget_or_fresh(TIMEOUT_SECONDS).is_whole)
         await self.may_answer.wait()
+        self.answered += 1
         if self.error is not None:
             raise self.error
         return await super().get_many(keys)
@@ -201,6 +204,28 @@ async def test_who_has_used_some_of_his_time_asks_alone(inner: Asked, tier: Batc
 
     assert list(found) == [[b"b"], [b"b"]]
     assert inner.asked == [["a"], ["b"], ["b"]]
+
+
+@pytest.mark.parametrize("error", [None, CacheTimeout("late")])
+async def test_conversation_goes_on_when_its_only_caller_goes_away(
+    inner: Asked, tier: BatchingTier, error: CacheError | None
+) -> None:
+    """Broken off it would cost its connection, and it ends by its deadline anyway. Nobody misses its failure."""
+    with open_budget(TIMEOUT_SECONDS):
+        await tier.get_many(["a"])
+        inner.may_answer.clear()
+        alone = asyncio.create_task(tier.get_many(["b"]))
+        await settle()
+        alone.cancel()
+        await settle()
+    under_way = len(inner.asked) - inner.answered
+    inner.error = error
+    inner.may_answer.set()
+    await settle()
+
+    assert alone.cancelled()
+    assert under_way == 1
+    assert inner.answered == len(inner.asked) == 2
 
 
 async def test_calls_of_one_request_at_the_same_time_are_its_own_affair(inner: Asked, tier: BatchingTier) -> None:
