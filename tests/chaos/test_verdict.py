@@ -10,6 +10,7 @@ import pytest
 from deploy.chaos.harness.expectations import (
     breaker_opens,
     breaker_stays_closed,
+    breakers_open,
     counted,
     counted_at_most,
     database_is_missed,
@@ -48,7 +49,7 @@ REQUESTS = Requests(
     paused_seconds=0.0,
     p50_seconds=0.001,
     p99_seconds=0.005,
-    reads_p95_seconds=0.004,
+    reads_p90_seconds=0.004,
     raw_p99_seconds=0.005,
     refused_p99_seconds=math.nan,
     longest_seconds=0.02,
@@ -137,6 +138,10 @@ def test_failures_are_no_problem_when_they_are_explained() -> None:
             "no breaker opened",
         ),
         (
+            replace(during(openings=7), scenario=replace(SCENARIO, expects=(breakers_open(8),))),
+            "breakers opened 7 times, 8 are the least",
+        ),
+        (
             replace(during(openings=1), scenario=replace(SCENARIO, expects=(breaker_stays_closed,))),
             "breakers opened 1 times",
         ),
@@ -181,7 +186,7 @@ def test_problem_is_told_when_a_limit_is_broken(outcome: Outcome, problem: str) 
     [
         (during_requests(p99_seconds=0.056), "p99 of 56.0 ms during the fault, 55.0 ms are allowed"),
         (limited(during_requests(p99_seconds=0.056), p99_seconds=0.05), "p99 of 56.0 ms during the fault, 50.0 ms"),
-        (limited(during_requests(reads_p95_seconds=0.021), reads_p95_seconds=0.02), "p95 of reads of 21.0 ms during"),
+        (limited(during_requests(reads_p90_seconds=0.021), reads_p90_seconds=0.02), "p90 of reads of 21.0 ms during"),
         (
             during_requests(refused_p99_seconds=5.6),
             "p99 of refusals of 5600.0 ms during the fault, 5500.0 ms are allowed",
@@ -282,7 +287,7 @@ def test_requests_are_counted_by_what_became_of_them() -> None:
         paused_seconds=0.125,
         p50_seconds=0.25,
         p99_seconds=0.375,
-        reads_p95_seconds=0.25,
+        reads_p90_seconds=0.25,
         raw_p99_seconds=0.5,
         refused_p99_seconds=1.5,
         longest_seconds=1.5,

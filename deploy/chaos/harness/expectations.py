@@ -6,7 +6,7 @@ A fault that leaves no trace may never have happened, and a run that proves noth
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from deploy.chaos.harness.measurement import Measurement
+from deploy.chaos.harness.measurement import COUNTS, Measurement
 
 Expectation: TypeAlias = Callable[[Measurement], Iterator[str]]
 """Takes the phase of the fault; yields what is not as expected. Its docstring tells readers what is expected."""
@@ -19,6 +19,17 @@ def breaker_opens(during: Measurement) -> Iterator[str]:
         yield "no breaker opened: was there a fault?"
 
 
+def breakers_open(least: int) -> Expectation:
+    """All breakers together open so often."""
+
+    def check(during: Measurement) -> Iterator[str]:
+        if during.openings < least:
+            yield f"breakers opened {during.openings} times, {least} are the least"
+
+    check.__doc__ = f"Breakers open {least} times at least."
+    return check
+
+
 def breaker_stays_closed(during: Measurement) -> Iterator[str]:
     """No breaker opens."""
     if during.openings:
@@ -26,7 +37,8 @@ def breaker_stays_closed(during: Measurement) -> Iterator[str]:
 
 
 def counted(name: str, least: float = 1) -> Expectation:
-    """At least so much of this is counted."""
+    """At least so much of this is counted, one of `COUNTS`."""
+    assert name in COUNTS, name
 
     def check(during: Measurement) -> Iterator[str]:
         if during.counts.get(name, 0) < least:
@@ -37,7 +49,8 @@ def counted(name: str, least: float = 1) -> Expectation:
 
 
 def counted_at_most(name: str, most: float) -> Expectation:
-    """No more than so much of this is counted."""
+    """No more than so much of this is counted, one of `COUNTS`."""
+    assert name in COUNTS, name
 
     def check(during: Measurement) -> Iterator[str]:
         if during.counts.get(name, 0) > most:

@@ -9,10 +9,18 @@ The load goes on from the warm-up to the end of `after`.
 """
 
 import asyncio
+import gc
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,6 +165,10 @@ class _Experiment:
         """Run all phases; what is under way at the end of one is counted when it has ended."""
         descriptors_before = self._gauges.descriptors()
         await self._load.make_sessions()
+        with _collector_at_rest():
+            return await self._run(descriptors_before)
+
+    async def _run(self, descriptors_before: dict[str, int]) -> Outcome:
         async with self._traffic():
             await asyncio.sleep(_WARM_UP_SECONDS)
             await self._set_mode("bypass")
@@ -289,6 +301,22 @@ class _Experiment:
         finally:
             client.close()
         return audit
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Keep this process' garbage collector from stopping the load, and the proxies before Redis, for 0.1 s at a time.
+
+    What a run leaves in circles until its end is little.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def _says(service: Service, is_so: Callable[[Metrics], bool]) -> bool:

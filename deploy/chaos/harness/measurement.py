@@ -42,7 +42,7 @@ class Requests:
     Attributes:
         stale: answers that are marked as such.
         errors: 503s by their code.
-        reads_p95_seconds: of the reads alone; most of them need no database.
+        reads_p90_seconds: of the reads alone; most of them need no database.
         raw_p99_seconds: with the pauses.
         refused_p99_seconds: of what failed with a cause.
         longest_seconds: of all, whatever became of them.
@@ -62,7 +62,7 @@ class Requests:
     paused_seconds: float
     p50_seconds: float
     p99_seconds: float
-    reads_p95_seconds: float
+    reads_p90_seconds: float
     raw_p99_seconds: float
     refused_p99_seconds: float
     longest_seconds: float
@@ -128,7 +128,7 @@ def count(samples: Sequence[Sample], timeline: Timeline) -> Requests:
         paused_seconds=timeline.stalled_seconds(CHECKER, samples[0].due_at, samples[-1].due_at) if samples else 0.0,
         p50_seconds=quantile((wait for wait, _ in waits), 0.5),
         p99_seconds=quantile((wait for wait, _ in waits), 0.99),
-        reads_p95_seconds=quantile((wait for wait, is_read in waits if is_read), 0.95),
+        reads_p90_seconds=quantile((wait for wait, is_read in waits if is_read), 0.9),
         raw_p99_seconds=quantile((sample.seconds for sample in answered), 0.99),
         refused_p99_seconds=quantile((sample.seconds for sample in refused), 0.99),
         longest_seconds=math.nan if longest is None else longest.seconds,

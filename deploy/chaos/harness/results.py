@@ -30,7 +30,7 @@ _COLUMNS = (
     "p50, ms",
     "p99, ms",
     "allowed, ms",
-    "p95 of reads, ms",
+    "p90 of reads, ms",
     "p99 of 503s, ms",
     "opened + closed",
     "Redis again after, s",
@@ -53,7 +53,7 @@ every answer is judged by what was written.
   another's, nor what nobody ever wrote. While a store, the way to one, or a process is away or wrong, and for 5 s after
   that (the local tier's lifetime), the 100 ms are 5 s. `oldest`: how long after its acknowledgement a change was not
   shown yet, at most.
-- p50 and p99: before / during / after the fault, of what was answered. `allowed`: for the p99 during the fault. The p95
+- p50 and p99: before / during / after the fault, of what was answered. `allowed`: for the p99 during the fault. The p90
   of reads and the p99 of 503s are of the fault alone.
 - `opened + closed`: of the breaker that had the most.
 - `keys compared`: entries in Redis that were held against the database after quiet; so was every answer.
@@ -118,7 +118,7 @@ def _cells(outcome: Outcome | BrokenOff) -> list[str]:
         " / ".join(_milliseconds(phase.p50_seconds) for phase in phases),
         " / ".join(_milliseconds(phase.p99_seconds) for phase in phases),
         _milliseconds(allowed_p99_seconds(outcome)),
-        _milliseconds(requests.reads_p95_seconds),
+        _milliseconds(requests.reads_p90_seconds),
         _milliseconds(requests.refused_p99_seconds),
         str(during.transitions),
         "never" if math.isinf(outcome.recovery_seconds) else f"{outcome.recovery_seconds:.1f}",

@@ -15,7 +15,7 @@ class Limits:
         p99_ratio: 99 of 100 answers during the fault take at most so many times what they take in the steady state; or
             `CACHE_TIMEOUT` and what they take from the database alone, if that is longer.
         p99_seconds: takes the place of both, where the fault itself takes time.
-        reads_p95_seconds: 95 of 100 reads, which need no database, are answered after so long; None: as all.
+        reads_p90_seconds: 90 of 100 reads, which need no database, are answered after so long; None: as all.
         refused_after_seconds: so long after the return of database and process nobody is refused any more.
         refused_p99_seconds: 99 of 100 of those that are refused with a cause know it after so long.
         closed_within_seconds: so long after the healing every process uses Redis again.
@@ -30,7 +30,7 @@ class Limits:
 
     p99_ratio: float = 3.0
     p99_seconds: float | None = None
-    reads_p95_seconds: float | None = None
+    reads_p90_seconds: float | None = None
     refused_after_seconds: float = 1.0
     refused_p99_seconds: float = 5.5
     closed_within_seconds: float = 2.0

@@ -56,7 +56,7 @@ def time_problems(outcome: Outcome) -> list[str]:
 def _slow_kinds(outcome: Outcome) -> Iterator[str]:
     limits, requests = outcome.scenario.limits, outcome.during.requests
     for what, took, allowed in (
-        ("p95 of reads", requests.reads_p95_seconds, limits.reads_p95_seconds),
+        ("p90 of reads", requests.reads_p90_seconds, limits.reads_p90_seconds),
         ("p99 of refusals", requests.refused_p99_seconds, limits.refused_p99_seconds),
     ):
         if allowed is not None and took > allowed:

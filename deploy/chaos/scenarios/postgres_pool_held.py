@@ -39,5 +39,5 @@ SCENARIO = Scenario(
     aborts_when="the trigger cannot be made",
     inject=_inject,
     expects=(database_is_missed, refused_as("OVERLOADED"), reads_answered(0.98)),
-    limits=Limits(p99_seconds=5.5, reads_p95_seconds=0.2),
+    limits=Limits(p99_seconds=5.5, reads_p90_seconds=0.2),
 )

@@ -29,5 +29,5 @@ SCENARIO = Scenario(
     aborts_when="the lock is not given",
     inject=_inject,
     expects=(database_is_missed, reads_answered(0.97)),
-    limits=Limits(p99_seconds=5.5, reads_p95_seconds=0.2),
+    limits=Limits(p99_seconds=5.5, reads_p90_seconds=0.2),
 )

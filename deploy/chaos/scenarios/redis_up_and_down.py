@@ -2,7 +2,7 @@
 
 import asyncio
 
-from deploy.chaos.harness.expectations import counted
+from deploy.chaos.harness.expectations import breakers_open
 from deploy.chaos.harness.scenario import Scenario
 from deploy.chaos.harness.steps import redis_away
 from tests.coherence.world import World
@@ -23,6 +23,6 @@ SCENARIO = Scenario(
     fault=f"{_TIMES} times kill -9 of Redis, {_SECONDS:g} s away, {_SECONDS:g} s back",
     aborts_when="Redis does not start again",
     inject=_inject,
-    expects=(counted("openings", _TIMES),),
+    expects=(breakers_open(_TIMES),),
     longest_seconds=240.0,
 )
