@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.chaos.harness.experiment import BrokenOff, Outcome
+from deploy.chaos.harness.outcome import BrokenOff, Outcome
 from deploy.chaos.harness.results import markdown, table
 from deploy.chaos.scenarios import scenario_names
 from tests.conftest import postgres_installation

@@ -17,7 +17,8 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 
 from deploy.chaos.harness.expectations import breaker_opens
-from deploy.chaos.harness.experiment import Outcome, run
+from deploy.chaos.harness.experiment import run
+from deploy.chaos.harness.outcome import Outcome
 from deploy.chaos.harness.scenario import Scenario
 from deploy.chaos.harness.steps import redis_away
 from deploy.chaos.harness.verdict import old_answers, problems

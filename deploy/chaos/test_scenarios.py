@@ -7,7 +7,8 @@ import random
 import pytest
 
 from deploy.chaos import scenarios
-from deploy.chaos.harness.experiment import BrokenOff, Outcome, run
+from deploy.chaos.harness.experiment import run
+from deploy.chaos.harness.outcome import BrokenOff, Outcome
 from deploy.chaos.harness.scenario import Scenario
 from deploy.chaos.harness.verdict import problems, time_problems
 from tests.coherence.interruptible import run_interruptible

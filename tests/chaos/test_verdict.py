@@ -17,9 +17,9 @@ from deploy.chaos.harness.expectations import (
     reads_answered,
     refused_as,
 )
-from deploy.chaos.harness.experiment import BrokenOff, Outcome
 from deploy.chaos.harness.load import Sample
 from deploy.chaos.harness.measurement import Measurement, Requests, count, quantile
+from deploy.chaos.harness.outcome import BrokenOff, Outcome
 from deploy.chaos.harness.results import markdown
 from deploy.chaos.harness.scenario import Limits, Scenario
 from deploy.chaos.harness.verdict import problems, time_problems

@@ -26,14 +26,16 @@ from typing import Any
 
 from deploy.chaos.harness.load import Load
 from deploy.chaos.harness.measurement import COUNTS, Gauges, Measurement, count
+from deploy.chaos.harness.outcome import Outcome
 from deploy.chaos.harness.scenario import Scenario
+from deploy.chaos.harness.steps import bypasses_cache, uses_redis
 from tests.coherence.attempt import WriteCounts
 from tests.coherence.audit import Audit, audit_redis
 from tests.coherence.caretakers import end_doubts, look_into_unknown_writes
 from tests.coherence.changes import OPERATOR_KEY
 from tests.coherence.final_reads import read_everything
 from tests.coherence.http_client import HttpClient, Request
-from tests.coherence.judge import Finding, Judge, Reading, Tally
+from tests.coherence.judge import Finding, Judge, Reading
 from tests.coherence.ledger import Ledger
 from tests.coherence.reading import Court, ReadCounts
 from tests.coherence.stall_watch import watch_checker, watch_database, watch_service
@@ -42,7 +44,7 @@ from tests.coherence.world import World, open_world
 from tests.coherence.writing import Pen
 from tests.servers.postgres_server import PostgresInstallation
 from tests.servers.processes import ServerFailedError
-from tests.servers.service import Metrics, Service
+from tests.servers.service import Service
 
 RATE = 240.0
 WRITES_RATIO = 0.1
@@ -54,40 +56,6 @@ _RECOVERY_SECONDS = 30.0  # Longer than any limit: how long it took is told, too
 _RECOVERY_POLL_SECONDS = 0.05
 _LAST_ANSWERS_SECONDS = 0.5
 _QUIET_SECONDS = 6.0  # One more than the local TTL, after which nothing old may be anywhere.
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Outcome:
-    """What a run has measured.
-
-    Attributes:
-        bypass: what the database alone takes.
-        recovery: from the healing to some seconds after Redis was in use again.
-        recovery_seconds: from the healing on, until every process used Redis again; infinite: too long to wait for.
-        descriptors_before, descriptors_after: open file descriptors by process, without clients, before and after all.
-    """
-
-    name: str
-    scenario: Scenario
-    bypass: Measurement
-    before: Measurement
-    during: Measurement
-    recovery: Measurement
-    after: Measurement
-    recovery_seconds: float
-    descriptors_before: dict[str, int]
-    descriptors_after: dict[str, int]
-    audit: Audit
-    tally: Tally
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class BrokenOff:
-    """A run that did not come to its end, and why."""
-
-    name: str
-    scenario: Scenario
-    reason: str
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -172,12 +140,12 @@ class _Experiment:
         async with self._traffic():
             await asyncio.sleep(_WARM_UP_SECONDS)
             await self._set_mode("bypass")
-            if not await self._until_all(_bypasses):
+            if not await self._until_all(bypasses_cache):
                 message = "the cache is not bypassed"
                 raise ServerFailedError(message)
             bypass = await self._phase(asyncio.sleep(_BYPASS_SECONDS))
             await self._set_mode("normal")
-            if not await self._until_all(_uses_redis):
+            if not await self._until_all(uses_redis):
                 message = "Redis is not in use before the fault"
                 raise ServerFailedError(message)
             await asyncio.sleep(_WARM_UP_SECONDS)
@@ -259,7 +227,7 @@ class _Experiment:
         )
 
     async def _recover(self) -> None:
-        if await self._until_all(_uses_redis):
+        if await self._until_all(uses_redis):
             self._recovery_seconds = self._world.clock() - self._healed_at
         await asyncio.sleep(_WARM_UP_SECONDS)
 
@@ -277,12 +245,12 @@ class _Experiment:
         client.close()
         assert answer.status == 200, answer
 
-    async def _until_all(self, is_so: Callable[[Metrics], bool]) -> bool:
-        """Wait until this is true of all processes' metrics; return whether it came true in time."""
+    async def _until_all(self, is_so: Callable[[Service], bool]) -> bool:
+        """Wait until this is true of all processes; return whether it came true in time."""
         began_at = self._world.clock()
         while self._world.clock() - began_at < _RECOVERY_SECONDS:
             services = self._world.services.values()
-            if all([await asyncio.to_thread(_says, service, is_so) for service in services]):
+            if all([await asyncio.to_thread(is_so, service) for service in services]):
                 return True
             await asyncio.sleep(_RECOVERY_POLL_SECONDS)
         return False
@@ -317,28 +285,6 @@ def _collector_at_rest() -> Iterator[None]:
     finally:
         gc.enable()
         gc.unfreeze()
-
-
-def _says(service: Service, is_so: Callable[[Metrics], bool]) -> bool:
-    """Tell whether this is true of a process' metrics."""
-    try:
-        return is_so(service.metrics())
-    except OSError:
-        return False
-
-
-def _bypasses(metrics: Metrics) -> bool:
-    """Tell whether a process answers from the database alone."""
-    return metrics.total("zpmeow_cache_mode", mode="bypass") == 1
-
-
-def _uses_redis(metrics: Metrics) -> bool:
-    """Tell whether a process answers from Redis: its breaker is closed, and it trusts what is there."""
-    return (
-        metrics.total("zpmeow_breaker_state", state="closed") == 1
-        and metrics.total("zpmeow_cache_trusted") == 1
-        and metrics.total("zpmeow_cache_mode", mode="normal") == 1
-    )
 
 
 def _increase(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from deploy.chaos.harness.experiment import RATE, WRITES_RATIO, BrokenOff, Outcome
+from deploy.chaos.harness.experiment import RATE, WRITES_RATIO
+from deploy.chaos.harness.outcome import BrokenOff, Outcome
 from deploy.chaos.harness.verdict import (
     allowed_p99_seconds,
     last_refused_seconds,

@@ -139,7 +139,7 @@ async def redis_away(world: World, *, is_empty_then: bool = False) -> AsyncItera
 
 
 async def until_redis_is_used(world: World, names: Collection[str]) -> None:
-    """Wait until the breakers of these processes are closed. Raises ServerFailedError if that takes too long."""
+    """Wait until these processes answer from Redis. Raises ServerFailedError if that takes too long."""
     services = [world.services[name] for name in names]
     try:
         async with asyncio.timeout(_REDIS_IN_USE_SECONDS):
@@ -151,8 +151,21 @@ async def until_redis_is_used(world: World, names: Collection[str]) -> None:
 
 
 def uses_redis(service: Service) -> bool:
-    """Tell whether the breaker of a process is closed."""
-    return service.metrics().total("zpmeow_breaker_state", state="closed") == 1
+    """Tell whether a process answers from Redis: its breaker is closed, and it trusts what is there."""
+    try:
+        metrics = service.metrics()
+    except OSError:
+        return False  # It is away.
+    return (
+        metrics.total("zpmeow_breaker_state", state="closed") == 1
+        and metrics.total("zpmeow_cache_trusted") == 1
+        and metrics.total("zpmeow_cache_mode", mode="normal") == 1
+    )
+
+
+def bypasses_cache(service: Service) -> bool:
+    """Tell whether a process answers from the database alone."""
+    return service.metrics().total("zpmeow_cache_mode", mode="bypass") == 1
 
 
 async def restart_service(world: World, name: str, *, away_seconds: float = 0.0) -> None:

@@ -6,8 +6,8 @@ What depends on the speed of this machine is told apart: `make chaos` holds it t
 import math
 from collections.abc import Iterator
 
-from deploy.chaos.harness.experiment import Outcome
 from deploy.chaos.harness.measurement import Measurement
+from deploy.chaos.harness.outcome import Outcome
 from tests.coherence.judge import OLD, Finding
 from zpmeow.settings.groups import CacheSettings
 
