@@ -10,6 +10,7 @@ cannot be asked, nothing is said.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -102,10 +103,13 @@ class Inspector:
     async def _look_again(self, session_id: UUID, before: Mapping[Entity, int | None]) -> None:
         """Judge what is answered a moment after the database had these versions."""
         await self._sleep(SECOND_LOOK_SECONDS)
+        answered = {}
+        for entity in before:
+            with contextlib.suppress(CacheError):  # Of this one nothing can be said.
+                answered[entity] = await self._answered(session_id, entity)
         try:
-            answered = {entity: await self._answered(session_id, entity) for entity in before}
-            true = await self._true_versions(session_id, before)
-        except (CacheError, Unavailable):
+            true = await self._true_versions(session_id, answered)
+        except Unavailable:
             return
         for entity, version in answered.items():
             outcome = _judge(version, before[entity], true[entity])

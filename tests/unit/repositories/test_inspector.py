@@ -298,6 +298,28 @@ async def test_nothing_is_said_when_redis_cannot_be_asked_a_second_time(bench: B
     await bench.close()
 
 
+async def test_other_hits_of_a_read_are_judged_when_redis_cannot_tell_of_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this process answers from its own memory needs no Redis."""
+    created = await bench.create()
+    await bench.inner.put_qr(ById(created.session.id), "code", 60)
+    changed = await bench.inner.put_credential(ById(created.session.id), "5511@s.whatsapp.net")
+    cache, policies = bench.cached.cache, bench.cached.repository._policies
+    kept = {policies.entry_key(created.session.id, Entity.QR): created.qr.version}
+    monkeypatch.setattr(cache, "peek", kept.get)
+
+    def close() -> None:
+        bench.memory.closed = True
+
+    bench.meanwhile = close
+    await bench.show((created, [Entity.CREDENTIAL, Entity.QR]))
+
+    assert changed.records[Entity.CREDENTIAL].version > created.records[Entity.CREDENTIAL].version
+    assert [(event.entity, event.outcome) for event in bench.told()] == [(Entity.QR, "stale")]
+    await bench.close()
+
+
 async def test_others_are_compared_when_one_waits_for_its_second_look(bench: Bench) -> None:
     """Sessions that change all the time do not keep the inspector from looking at the others."""
     created = await bench.create()
