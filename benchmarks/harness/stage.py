@@ -44,11 +44,6 @@ class Stage:
     redis: RedisServer
     targets: list[Target]
 
-    def grow(self, sessions: int) -> None:
-        """Make sessions until there are so many."""
-        made = _make_sessions(self.stores.database_url, range(len(self.targets), sessions))
-        self.targets.extend(asyncio.run(made))
-
 
 @contextmanager
 def open_stage(*, sessions: int) -> Iterator[Stage]:
@@ -62,9 +57,8 @@ def open_stage(*, sessions: int) -> Iterator[Stage]:
                 redis.start()
                 stores = Stores(database_url=postgres.create_database("benchmarks"), redis_url=redis.url)
                 _migrate(stores)
-                stage = Stage(stores=stores, postgres=postgres, redis=redis, targets=[])
-                stage.grow(sessions)
-                yield stage
+                targets = asyncio.run(_make_sessions(stores.database_url, sessions))
+                yield Stage(stores=stores, postgres=postgres, redis=redis, targets=targets)
             finally:
                 redis.close()
                 postgres.close()
@@ -85,17 +79,17 @@ def _migrate(stores: Stores) -> None:
         service.stop()
 
 
-async def _make_sessions(database_url: str, missing: range) -> list[Target]:
+async def _make_sessions(database_url: str, many: int) -> list[Target]:
     connection = await asyncpg.connect(database_url)
     made = []
     try:
-        for first in range(0, len(missing), _BATCH):
-            numbers = list(missing[first : first + _BATCH])
+        for first in range(0, many, _BATCH):
+            numbers = list(range(first, min(first + _BATCH, many)))
             hashes = [hashlib.sha256(key_of(number).encode()).digest() for number in numbers]
             for row in await connection.fetch(_INSERT, numbers, hashes):
                 number = int(row["name"].removeprefix("session-"))
                 made.append(Target(session_id=row["id"], key=key_of(number)))
-        await connection.execute("ANALYZE")
+        await connection.execute("VACUUM ANALYZE")  # Now, instead of by itself in the midst of a measurement.
     finally:
         await connection.close()
     return made

@@ -1,7 +1,7 @@
 """From a thousand to a million sessions: what a read, a page of the list and a cached session cost.
 
-The rounds of one size follow each other, since sessions are made and never removed: what the machine does meanwhile
-does not meet all sizes alike. A ratio is that of the sizes' first rounds, of their second ones, and so on.
+Each size has stores of its own, so that the sizes take turns. A ratio is that of the sizes' first rounds, of their
+second ones, and so on.
 """
 
 import asyncio
@@ -9,19 +9,20 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from benchmarks.harness.cores import OTHER_CORES, on_cores, resident_bytes
 from benchmarks.harness.page import Row, Section, at_most
-from benchmarks.harness.rounds import spread
+from benchmarks.harness.rounds import Rounds, spread
 from benchmarks.harness.stage import Stage, Target, open_stage
 from benchmarks.harness.subjects import OPERATOR_KEY, Zpmeow
 from benchmarks.harness.wrk import LoadFailedError
 from tests.coherence.http_client import HttpClient, Request
 
 _SIZES = (1_000, 10_000, 100_000, 1_000_000)
-_ROUNDS = 3
+_ROUNDS = 5
 _MOST_RATIO = 1.5
 _HOT_READS = 3_000
 _COLD_READS = 300
@@ -53,16 +54,14 @@ _TITLES = {
 
 def measure(tell: Callable[[str], None]) -> Section:
     """Measure with more and more sessions in the database."""
-    found: dict[int, list[Found]] = {}
-    with open_stage(sessions=_SIZES[0]) as stage:
+    with ExitStack() as stack:
+        stages = {}
         for size in _SIZES:
             tell(f"{size:,} sessions are made")
-            stage.grow(size)
-            found[size] = []
-            for number in range(_ROUNDS):
-                tell(f"{size:,} sessions, round {number + 1} of {_ROUNDS}")
-                found[size].append(_measure_one(stage, seed=number))
-    return Section(title="More and more sessions", rows=list(_rows(found)), lines=list(_lines(found)))
+            stages[f"{size:,} sessions"] = stack.enter_context(open_stage(sessions=size))
+        rounds: Rounds[Found] = Rounds(list(stages))
+        rounds.run(_ROUNDS, lambda name: _measure_one(stages[name], seed=len(rounds.measured[name])), tell=tell)
+    return Section(title="More and more sessions", rows=list(_rows(rounds)), lines=list(_lines(rounds)))
 
 
 def _measure_one(stage: Stage, *, seed: int) -> Found:
@@ -130,24 +129,24 @@ def _redis_bytes(stage: Stage) -> int:
     return int(stage.redis.command("EVAL", script, "0").removeprefix(b":"))
 
 
-def _rows(found: dict[int, list[Found]]) -> Iterator[Row]:
+def _rows(rounds: Rounds[Found]) -> Iterator[Row]:
     for name, title in _TITLES.items():
-        rounds = [[getattr(one, name) for one in sizes] for sizes in zip(*found.values(), strict=True)]
-        ratios = spread([max(values) / min(values) for values in rounds])
+        by_round = [[getattr(one, name) for one in sizes] for sizes in zip(*rounds.measured.values(), strict=True)]
+        ratios = spread([max(values) / min(values) for values in by_round])
         yield at_most(f"{_SIZES[0]:,} to {_SIZES[-1]:,} sessions: {title}, largest ÷ least", _MOST_RATIO, ratios)
 
 
-def _lines(found: dict[int, list[Found]]) -> Iterator[str]:
+def _lines(rounds: Rounds[Found]) -> Iterator[str]:
     yield (
         f"One caller at a time; {_HOT_READS:,} hot reads, {_COLD_READS} cold ones (neither in the process nor in"
         f" Redis), {_PAGES} pages from anywhere in the list. Memory: what {_CACHED:,} sessions more"
-        f" ({_SIZES[0] - _COLD_READS} of {_SIZES[0]:,}) add, read once each. {_ROUNDS} rounds at each size, each with a"
-        " new process and an empty Redis; medians (least to largest)."
+        f" ({_SIZES[0] - _COLD_READS} of {_SIZES[0]:,}) add, read once each. {_ROUNDS} rounds, the sizes by turns, each"
+        " with stores of its own and a new process and an empty Redis each time; medians (least to largest)."
     )
     yield ""
     yield f"| sessions | {' | '.join(_TITLES.values())} |"
     yield f"|{' --- |' * (len(_TITLES) + 1)}"
-    for size, rounds in found.items():
-        figures = [spread([getattr(one, name) for one in rounds]) for name in _TITLES]
+    for size, measured in rounds.measured.items():
+        figures = [spread([getattr(one, name) for one in measured]) for name in _TITLES]
         cells = [figure.text(digits=0 if figure.median > 100 else 2) for figure in figures]
-        yield f"| {size:,} | {' | '.join(cells)} |"
+        yield f"| {size.removesuffix(' sessions')} | {' | '.join(cells)} |"
