@@ -190,6 +190,7 @@ async def running_api(
         truth_seconds=5.0,
         metrics_token=METRICS_TOKEN,
         body_timeout_seconds=body_timeout_seconds,
+        epoch_tag=lambda: repository.epoch_tag,
         now=clock.now,
     )
     server = await open_server(app, host=host, port=port, observer=events, timeouts=timeouts)

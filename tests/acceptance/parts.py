@@ -1,7 +1,8 @@
 """What the API stands on in these tests: the real services over parts that a test can break at will."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -12,8 +13,8 @@ from tests.fakes.in_memory_session_repository import InMemorySessionRepository
 from zpmeow.domain.changes import Change
 from zpmeow.domain.errors import DatabaseUnavailable, DomainError
 from zpmeow.domain.ports import ControlState, ControlStore
-from zpmeow.domain.records import Entity, Notes, ReadSource, Snapshot, SnapshotRecall
-from zpmeow.domain.references import SessionReference
+from zpmeow.domain.records import Entity, ReadSource, Snapshot, SnapshotRecall
+from zpmeow.domain.references import ByName, SessionReference
 from zpmeow.events import Event
 from zpmeow.services.cache_control import CacheFacts, PoolFacts
 from zpmeow.services.log_control import LogControl, LogLevel
@@ -25,15 +26,17 @@ EventT = TypeVar("EventT")
 class BreakableRepository(InMemorySessionRepository):
     """Sessions in memory; reads say `source`, and everything raises `failure` while there is one.
 
-    With a `recall`, reads bring it and `notes`, as if this process' memory had answered.
+    With a `recall`, reads can be repeated, from this process' memory or by reading again. While the `gate` is not set,
+    reads wait.
     """
 
     source: ReadSource = ReadSource.MISS
     failure: Exception | None = None
-    notes: Notes | None = None
-    recall: SnapshotRecall | None = None
+    recall: "SettableRecall | None" = None
+    epoch_tag: str = "0"
     finds: int = 0
     invalidated: list[SessionReference]
+    gate: asyncio.Event
 
     def __init__(
         self,
@@ -44,12 +47,15 @@ class BreakableRepository(InMemorySessionRepository):
         """Start empty and whole."""
         super().__init__(commands=commands, committed=committed)
         self.invalidated = []
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     @override
     async def find(
         self, reference: SessionReference, entities: frozenset[Entity], *, with_secrets: bool = False
     ) -> Snapshot | None:
         self.finds += 1
+        await self.gate.wait()
         if self.failure is not None:
             raise self.failure
         found = await super().find(reference, entities, with_secrets=with_secrets)
@@ -58,7 +64,17 @@ class BreakableRepository(InMemorySessionRepository):
         if self.recall is None or with_secrets:
             return Snapshot(records=found.records, source=self.source)
         recall = self.recall
-        return Snapshot(records=found.records, source=self.source, notes=self.notes, make_recall=lambda: recall)
+        return Snapshot(
+            records=found.records,
+            source=self.source,
+            make_recall=lambda: RepeatableRead(recall, lambda: self.find(reference, entities)),
+        )
+
+    def restore(self, name: str, *, proxy_url: str) -> None:
+        """Change the session as a restored backup does: under the same version."""
+        rows = self._look_up(ByName(name))
+        assert rows is not None
+        rows.session = replace(rows.session, proxy_url=proxy_url)
 
     async def invalidate(self, reference: SessionReference) -> Snapshot | None:
         """Remember whose cache was emptied."""
@@ -70,6 +86,31 @@ class BreakableRepository(InMemorySessionRepository):
     async def warm(self, limit: int) -> int:
         """Send four entries a session."""
         return 4 * len(await self.recent(limit))
+
+
+@dataclass(slots=True)
+class SettableRecall:
+    """Whether this process' memory repeats a read, as a test sets it, and how often it has."""
+
+    holds: bool = True
+    repeated: int = 0
+
+
+@dataclass(slots=True)
+class RepeatableRead(SnapshotRecall):
+    """A read that is repeated while `recall` says that it holds."""
+
+    recall: SettableRecall
+    find: Callable[[], Awaitable[Snapshot | None]]
+
+    @override
+    def repeat(self) -> bool:
+        self.recall.repeated += self.recall.holds
+        return self.recall.holds
+
+    @override
+    async def read(self) -> Snapshot | None:
+        return await self.find()
 
 
 @dataclass(slots=True)

@@ -1,17 +1,18 @@
-"""Answers that are given again: the same as on the long way, for as long as what they were made of is current."""
+"""Answers that are given again: the same as on the long way, for as long as what they were made of is the same."""
 
 import asyncio
-import gc
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
 
-from tests.acceptance.api import ENGINE_KEY, OPERATOR_KEY, Api, Reply, running_api
-from zpmeow.cache.policy import Notes
+from tests.acceptance.api import ENGINE_KEY, OPERATOR_KEY, Api, Reply, running_api, until
+from tests.acceptance.parts import SettableRecall
+from zpmeow.domain.api_key import hash_api_key
+from zpmeow.domain.errors import DatabaseUnavailable
+from zpmeow.domain.ports import SessionChanges
 from zpmeow.domain.records import ReadSource, SessionStatus
 from zpmeow.domain.references import ByName
 from zpmeow.domain.transitions import report
@@ -23,27 +24,13 @@ CHUNKED = "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
 VARYING = {"X-Request-ID", "Date"}
 
 
-@dataclass
-class FakeRecall:
-    """Holds as long as a test wants."""
-
-    holds: bool = True
-    asked: int = 0
-
-    def repeat(self) -> bool:
-        """Return what the test set."""
-        self.asked += self.holds
-        return self.holds
-
-
 @asynccontextmanager
-async def recalling_api(*, operator_key: str = OPERATOR_KEY, note_bytes: int = 4096) -> AsyncIterator[Api]:
+async def recalling_api(*, operator_key: str = OPERATOR_KEY) -> AsyncIterator[Api]:
     """Run an API whose sessions are all kept in this process' memory; it has one, `test-session`."""
     async with running_api(operator_key=operator_key) as api:
         await api.create(api_key=KEY)
         api.repository.source = ReadSource.LOCAL
-        api.repository.notes = Notes(max_bytes=note_bytes)
-        api.repository.recall = FakeRecall()
+        api.repository.recall = SettableRecall()
         yield api
 
 
@@ -52,6 +39,20 @@ async def api() -> AsyncIterator[Api]:
     """An API that can recall."""
     async with recalling_api() as api:
         yield api
+
+
+@pytest.fixture
+async def lean(api: Api) -> Api:
+    """An API that keeps no sessions in its memory, and can read what it has answered again."""
+    api.repository.source = ReadSource.REDIS
+    recall_of(api).holds = False
+    return api
+
+
+def recall_of(api: Api) -> SettableRecall:
+    """Return what says whether a read is repeated from memory."""
+    assert api.repository.recall is not None
+    return api.repository.recall
 
 
 async def read(api: Api, route: str = "info", *, key: str | None = KEY, **headers: str) -> Reply:
@@ -115,10 +116,9 @@ async def test_not_modified_is_recalled_when_the_caller_has_it_already(api: Api)
 async def test_answer_is_made_anew_when_it_is_not_current(api: Api) -> None:
     """What has changed is read, and recalled from then on."""
     await read(api)
-    assert isinstance(api.repository.recall, FakeRecall)
-    api.repository.recall.holds = False
+    recall_of(api).holds = False
     await api.repository.change_status(ByName("test-session"), report(SessionStatus.CONNECTING, None))
-    api.repository.recall = FakeRecall()
+    api.repository.recall = SettableRecall()
 
     changed = await read(api)
     finds = api.repository.finds
@@ -126,7 +126,7 @@ async def test_answer_is_made_anew_when_it_is_not_current(api: Api) -> None:
 
     assert changed.data["session"]["status"] == again.data["session"]["status"] == "connecting"
     assert api.repository.finds == finds
-    assert api.repository.recall.asked == 1
+    assert recall_of(api).repeated == 1
 
 
 async def test_answer_is_made_anew_when_its_promise_has_ended(api: Api) -> None:
@@ -286,28 +286,181 @@ async def test_nothing_is_recalled_when_the_stop_has_begun(api: Api) -> None:
     assert ["connection: close" in head.lower() for head in heads] == [False, False, True]
 
 
-async def test_answer_is_not_kept_when_the_record_has_no_room_for_it() -> None:
-    """The record's notes are bounded, and so is what is kept."""
-    async with recalling_api(note_bytes=1000) as api:
-        await read(api)
-        finds = api.repository.finds
-
-        again = await read(api)
-
-    assert again.status == 200
-    assert api.repository.finds > finds
-
-
-async def test_answer_goes_when_the_record_goes(api: Api) -> None:
-    """The notes of the record own the answer."""
+async def test_answer_is_repeated_from_memory_again_when_the_record_is_back_in_it(api: Api) -> None:
+    """An entry of this process lives for seconds: the next read brings the answer back, too."""
+    first = await read(api)
+    recall_of(api).holds = False
+    api.repository.recall = SettableRecall()
     await read(api)
-    api.repository.notes = Notes(max_bytes=4096)
-    gc.collect()
     finds = api.repository.finds
 
-    await read(api)
+    again = await read(api)
 
-    assert api.repository.finds > finds
+    assert api.repository.finds == finds
+    assert again.body == first.body
+    assert recall_of(api).repeated == 1
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("key", [KEY, OPERATOR_KEY, ENGINE_KEY])
+async def test_answer_is_the_same_when_its_records_are_read_again(lean: Api, route: str, key: str) -> None:
+    """One look for the records, and the same answer, as the long way would give it."""
+    first = await read(lean, route, key=key)
+    finds = lean.repository.finds
+
+    again = await read(lean, route, key=key)
+    known = await read(lean, route, key=key, If_None_Match=first.headers["ETag"])
+
+    assert lean.repository.finds == finds + 2
+    assert (again.status, again.body, lasting(again)) == (200, first.body, lasting(first))
+    assert (known.status, known.body) == (304, b"")
+    long_way = await read(lean, route, key=None, Authorization=key, If_None_Match=first.headers["ETag"])
+    assert lasting(known) == lasting(long_way)
+
+
+@pytest.mark.parametrize("source", list(ReadSource))
+async def test_answer_says_who_has_answered_when_its_records_are_read_again(lean: Api, source: ReadSource) -> None:
+    """It may be another one each time: what is told, counted and logged is who it was now."""
+    await read(lean)
+    lean.repository.source = source
+
+    again = await read(lean)
+
+    long_way = await read(lean, key=None, Authorization=KEY)
+    assert again.headers["Cache-Status"] == long_way.headers["Cache-Status"]
+    told = [event.cache_status for event in lean.events.of(RequestFinished)][-2:]
+    assert told == [again.headers["Cache-Status"]] * 2
+
+
+async def test_new_answer_takes_one_read_when_the_status_has_changed(lean: Api) -> None:
+    """Who may read it is no new question: the session's own record is the same."""
+    await read(lean)
+    await lean.repository.change_status(ByName("test-session"), report(SessionStatus.CONNECTING, None))
+    finds = lean.repository.finds
+
+    changed = await read(lean)
+    again = await read(lean)
+
+    assert changed.data["session"]["status"] == again.data["session"]["status"] == "connecting"
+    assert lean.repository.finds == finds + 2
+
+
+async def rotate_key(api: Api) -> None:
+    """Take the key from its owner."""
+    await api.repository.update(ByName("test-session"), SessionChanges(key_hash=hash_api_key("k" * 40)))
+
+
+async def rename(api: Api) -> None:
+    """Give the session another name."""
+    await api.repository.update(ByName("test-session"), SessionChanges(name="renamed"))
+
+
+async def delete(api: Api) -> None:
+    """Remove the session."""
+    await api.repository.delete(ByName("test-session"))
+
+
+@pytest.mark.parametrize(
+    ("happen", "key", "status"),
+    [
+        (rotate_key, KEY, 401),
+        (rotate_key, OPERATOR_KEY, 200),
+        (rename, KEY, 403),
+        (rename, OPERATOR_KEY, 404),
+        (delete, KEY, 401),
+        (delete, OPERATOR_KEY, 404),
+    ],
+)
+async def test_nobody_is_let_in_again_by_what_was_true_before(
+    lean: Api, happen: Callable[[Api], Awaitable[None]], key: str, status: int
+) -> None:
+    """A lost key opens nothing, and a name that was given up names nothing, however often they were answered."""
+    for _ in range(2):
+        assert (await read(lean, key=key)).status == 200
+
+    await happen(lean)
+
+    assert (await read(lean, key=key)).status == status
+
+
+async def test_answer_is_made_anew_when_the_same_versions_may_mean_something_else(lean: Api) -> None:
+    """In another epoch nothing is the same, and callers' copies are none any more."""
+    etag = (await read(lean)).headers["ETag"]
+    lean.repository.epoch_tag = "1"
+
+    again = await read(lean, If_None_Match=etag)
+
+    assert again.status == 200
+    assert again.headers["ETag"] != etag
+
+
+async def test_answer_is_made_anew_when_another_record_has_the_same_version(lean: Api) -> None:
+    """A backup was restored: records are compared by all they say."""
+    await read(lean)
+    lean.repository.restore("test-session", proxy_url="http://restored.test:80")
+
+    again = await read(lean)
+
+    assert again.data["session"]["proxy_url"] == "http://restored.test:80"
+
+
+async def test_answer_is_made_anew_when_its_promise_has_ended_and_its_records_are_the_same(lean: Api) -> None:
+    """That the engine is silent is written nowhere yet."""
+    promised = await lean.repository.change_status(ByName("test-session"), report(SessionStatus.CONNECTING, None, 30))
+    end = promised.status.valid_until
+    assert end is not None
+    lean.clock.time = end - timedelta(milliseconds=1)
+    before = [await read(lean, "status") for _ in range(2)]
+
+    lean.clock.time = end
+    after = [await read(lean, "status") for _ in range(2)]
+
+    assert [reply.data["session_status"] for reply in before + after] == ["connecting"] * 2 + ["error"] * 2
+
+
+async def test_reading_again_is_refused_as_the_long_way_is_when_the_database_is_away(lean: Api) -> None:
+    """And answered when it is back."""
+    await read(lean)
+    lean.repository.failure = DatabaseUnavailable("away")
+    refused = await read(lean)
+    lean.repository.failure = None
+
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+    assert (await read(lean)).status == 200
+
+
+async def test_connection_is_closed_when_the_stop_begins_while_the_records_are_read_again(lean: Api) -> None:
+    """Each answer of a stop says so, also one that was on its way."""
+    await read(lean)
+    lean.repository.gate.clear()
+    reading = asyncio.create_task(read(lean))
+    finds = lean.repository.finds
+    await until(lambda: lean.repository.finds > finds)
+    stopping = asyncio.create_task(lean.server.stop())
+    await asyncio.sleep(0.05)
+
+    lean.repository.gate.set()
+
+    assert (await reading).headers["Connection"] == "close"
+    await stopping
+
+
+async def test_engine_is_told_the_password_and_the_owner_is_not_however_often_they_ask(lean: Api) -> None:
+    """What is shown to one caller is never another one's answer, and a password is never kept."""
+    await lean.repository.update(
+        ByName("test-session"), SessionChanges(proxy_url="http://user@proxy.test:80", proxy_password="secret")
+    )
+
+    urls = [
+        [(await read(lean, key=key)).data["session"]["proxy_url"] for _ in range(3)]
+        for key in (KEY, ENGINE_KEY, OPERATOR_KEY)
+    ]
+
+    assert urls == [
+        ["http://user:***@proxy.test:80"] * 3,
+        ["http://user:secret@proxy.test:80"] * 3,
+        ["http://user:***@proxy.test:80"] * 3,
+    ]
 
 
 async def test_records_of_both_routes_are_kept_apart(api: Api) -> None:

@@ -4,7 +4,7 @@ Nothing here knows the request: an `Answer` is finished by `endpoint`, which add
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -35,6 +35,7 @@ class Answer:
     """A status, a body and the headers that this one answer needs.
 
     `closes`: the connection must not be used again. `repeatable`: what it takes to give it again, if it may be.
+    `written_head`: what `completion` has written of it, once it has.
     """
 
     body: bytes
@@ -45,6 +46,7 @@ class Answer:
     headers: Mapping[str, str] | None = None
     closes: bool = False
     repeatable: Repeatable | None = None
+    written_head: bytes | None = field(default=None, repr=False, compare=False)
 
 
 def success(data: Mapping[str, object], *, status: int = 200, source: ReadSource | None = None) -> Answer:
@@ -61,7 +63,7 @@ def encoded_success(data: Mapping[str, object]) -> bytes:
     return encode({"success": True, "code": 200, "data": data})
 
 
-def revalidated(body: bytes, *, source: ReadSource, etag: str, repeatable: Repeatable | None) -> Answer:
+def revalidated(body: bytes, *, source: ReadSource, etag: str, repeatable: Repeatable | None = None) -> Answer:
     """Wrap a body that a caller may keep as long as it asks each time whether it still holds."""
     return Answer(
         body=body,
@@ -72,7 +74,7 @@ def revalidated(body: bytes, *, source: ReadSource, etag: str, repeatable: Repea
     )
 
 
-def not_modified(*, source: ReadSource, etag: str, repeatable: Repeatable | None) -> Answer:
+def not_modified(*, source: ReadSource, etag: str, repeatable: Repeatable | None = None) -> Answer:
     """Say that what the caller keeps still holds."""
     return Answer(
         body=b"",

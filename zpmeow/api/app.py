@@ -84,7 +84,12 @@ def create_app(
     )
     draining = Draining(end_waits=end_waits)
     # Where no key protects the service, each request has to show that it comes from this machine.
-    recalled = RecalledAnswers(observer=observer, now=now, is_on=lambda: access.asks_for_key and not draining.begun)
+    recalled = RecalledAnswers(
+        observer=observer,
+        now=now,
+        epoch_tag=epoch_tag,
+        is_on=lambda: access.asks_for_key and not draining.begun,
+    )
     pipeline = Pipeline(
         services=services,
         observer=observer,

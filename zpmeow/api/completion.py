@@ -28,47 +28,45 @@ _WITHOUT_LENGTH = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 
-def lasting_headers(answer: Answer) -> dict[str, str]:
-    """Return the headers that are the same whenever this answer is given."""
-    return {**_usual_headers(*_kind_of(answer)), **(answer.headers or {})}
-
-
-def head_of(status: int, headers: Mapping[str, str]) -> bytes:
-    """Return the status line and these headers, as they are sent; the head does not end here."""
-    return _STATUS_LINES[status].encode("latin-1") + _lines_of(headers)
-
-
-def complete(answer: Answer, identity: str) -> web.Response:
+def complete(answer: Answer, identity: str, *, closes: bool) -> web.Response:
     """Return the answer as aiohttp wants it."""
-    headers = {**lasting_headers(answer), "X-Request-ID": identity}
+    headers = {**_lasting_headers(answer), "X-Request-ID": identity}
     response = web.Response(status=answer.status, body=answer.body, headers=headers)
-    if answer.closes:
+    if closes or answer.closes:
         response.force_close()
     return response
 
 
-def respond(request: web.Request, answer: Answer, identity: str) -> web.StreamResponse:
-    """Return the answer to a request that came whole."""
+def respond(request: web.BaseRequest, answer: Answer, identity: str, *, closes: bool = False) -> web.StreamResponse:
+    """Return the answer to a request that came whole. `closes`: the connection must not be used again."""
     if request.version != HttpVersion11 or request.method == "HEAD":
-        return complete(answer, identity)
-    own = {"X-Request-ID": identity}
+        return complete(answer, identity, closes=closes)
+    head = answer.written_head
+    if head is None:
+        head = answer.written_head = _write_head(answer)
+    keep_alive = request.keep_alive and not closes and not answer.closes
+    own = b"X-Request-ID: %b\r\n%b" % (identity.encode(), b"" if keep_alive else b"Connection: close\r\n")
+    return WrittenResponse(b"".join((head, own, date_line(), b"\r\n", answer.body)), keep_alive=keep_alive)
+
+
+def _lasting_headers(answer: Answer) -> dict[str, str]:
+    """Return the headers that are the same whenever this answer is given."""
+    return {**_usual_headers(*_kind_of(answer)), **(answer.headers or {})}
+
+
+def _write_head(answer: Answer) -> bytes:
+    """Write what is the same whenever this answer is given: most answers differ in very few of it."""
+    own = dict(answer.headers or {})
     if answer.status not in _WITHOUT_LENGTH:
         own["Content-Length"] = str(len(answer.body))
-    keep_alive = request.keep_alive and not answer.closes
-    if not keep_alive:
-        own["Connection"] = "close"
-    data = b"".join((_lasting_head(answer), _lines_of(own), date_line(), b"\r\n", answer.body))
-    return WrittenResponse(data, keep_alive=keep_alive)
-
-
-def _lasting_head(answer: Answer) -> bytes:
-    """Return what `lasting_headers` says, written: most answers differ in very few of it."""
-    own = answer.headers
-    if own is None:
-        return _usual_head(answer.status, *_kind_of(answer))
     if _USUAL.isdisjoint(own):
         return _usual_head(answer.status, *_kind_of(answer)) + _lines_of(own)
-    return head_of(answer.status, lasting_headers(answer))
+    return _head_of(answer.status, {**_lasting_headers(answer), **own})
+
+
+def _head_of(status: int, headers: Mapping[str, str]) -> bytes:
+    """Return the status line and these headers, as they are sent; the head does not end here."""
+    return _STATUS_LINES[status].encode("latin-1") + _lines_of(headers)
 
 
 def _kind_of(answer: Answer) -> tuple[str, str | None, str | None]:
@@ -86,7 +84,7 @@ def _usual_headers(cache_control: str, content_type: str | None, cache_status: s
 
 @lru_cache(maxsize=256)  # All of it is written by the code.
 def _usual_head(status: int, cache_control: str, content_type: str | None, cache_status: str | None) -> bytes:
-    return head_of(status, _usual_headers(cache_control, content_type, cache_status))
+    return _head_of(status, _usual_headers(cache_control, content_type, cache_status))
 
 
 def _lines_of(headers: Mapping[str, str]) -> bytes:

@@ -102,7 +102,6 @@ class Connection(HangUpNotice):
                 RequestCrashed(identity, UNMATCHED_ROUTE.method, UNMATCHED_ROUTE.path, exc or RuntimeError(message))
             )
             answer = crashed()
-        answer.closes = True
         answer.headers = {"Connection": "close"}  # aiohttp takes what it could not parse for HTTP/1.0.
         self._observer(RequestStarted())
         self._observer(
@@ -115,7 +114,7 @@ class Connection(HangUpNotice):
                 cache_status=None,
             )
         )
-        return complete(answer, identity)
+        return complete(answer, identity, closes=True)
 
     def _awaits_head(self) -> bool:
         return self._waiter is not None and not self._waiter.done()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -23,7 +24,7 @@ from zpmeow.api.body import read_body, read_query
 from zpmeow.api.caller import check_is_local, presented_key, request_id
 from zpmeow.api.completion import respond
 from zpmeow.api.hang_up import cancelled_by_hang_up
-from zpmeow.api.recalled_answers import RecalledAnswers
+from zpmeow.api.recalled_answers import KeptAnswer, RecalledAnswers
 from zpmeow.api.refusals import EXPECTED_ERRORS
 from zpmeow.api.route import ApiServices, Call, Route
 from zpmeow.api.text_rules import NAME
@@ -91,15 +92,17 @@ class Endpoint:
         self._limit_patience: Callable[[float], AbstractContextManager[object]] = (
             patience_until if route.within_budget else lambda _: nullcontext()
         )
-        self._count_pauses: Callable[[Observer], AbstractContextManager[counting_pauses | None]] = (
-            counting_pauses if route.waits else lambda _: nullcontext()
-        )
-        self._watch_caller: Callable[[web.Request], AbstractContextManager[object]] = (
-            cancelled_by_hang_up if route.waits else lambda _: nullcontext()
-        )
 
-    async def answer(self, request: web.Request, names: Mapping[str, str] | None = None) -> web.StreamResponse:
-        """Answer the request, whatever happens. `names`: what its path names; None: aiohttp's router has found that."""
+    async def answer(
+        self, request: web.Request, names: Mapping[str, str] | None = None, kept: KeptAnswer | None = None
+    ) -> web.StreamResponse:
+        """Answer the request, whatever happens.
+
+        `names`: what its path names; None: aiohttp's router has found that. `kept`: its answer, if that is the same as
+        before.
+        """
+        if names is None:
+            names = dict(request.match_info)
         pipeline = self._pipeline
         observer = pipeline.observer
         identity = request_id(request)
@@ -108,21 +111,21 @@ class Endpoint:
         started = time.perf_counter()
         pauses: counting_pauses | None = None
         try:
-            with (
-                self._count_pauses(observer) as pauses,
-                self._watch_caller(request),
-                self._open_budget(pipeline.cache_budget_seconds),
-            ):
-                answer = await self._answer(request, identity, request.match_info if names is None else names)
+            with self._open_budget(pipeline.cache_budget_seconds):
+                if self._route.waits:
+                    with counting_pauses(observer) as pauses, cancelled_by_hang_up(request):
+                        answer = await self._answer(request, identity, names, kept)
+                else:
+                    answer = await self._answer(request, identity, names, kept)
             status, cache_status = answer.status, answer.cache_status
-            answer.closes = answer.closes or pipeline.draining.begun
-            response = respond(request, answer, identity)
+            response = respond(request, answer, identity, closes=pipeline.draining.begun)
         except asyncio.CancelledError:
             status = _HUNG_UP if request.transport is None else _ABANDONED
             raise
         else:
             if answer.repeatable is not None:
-                pipeline.recalled.keep(request, answer, answer.repeatable, route=self._route.path)
+                ask = partial(self.answer, names=names)
+                pipeline.recalled.keep(request, answer.repeatable, route=self._route.path, ask=ask)
             return response
         finally:
             observer(
@@ -141,37 +144,43 @@ class Endpoint:
         """Return the method, one of a few: callers can make up others, and each would be a label of its own."""
         return request.method if request.method in hdrs.METH_ALL else self._route.method
 
-    async def _answer(self, request: web.Request, identity: str, names: Mapping[str, str]) -> Answer:
+    async def _answer(
+        self, request: web.Request, identity: str, names: Mapping[str, str], kept: KeptAnswer | None
+    ) -> Answer:
         try:
-            return await self._handle(request, names)
+            return await self._handle(request, names, kept)
         except EXPECTED_ERRORS as error:
             return refused(error)
         except Exception as error:  # noqa: BLE001  (the boundary: what nobody expected is told once, here)
             self._pipeline.observer(RequestCrashed(identity, self._method(request), self._route.path, error))
             return crashed()
 
-    async def _handle(self, request: web.Request, names: Mapping[str, str]) -> Answer:
+    async def _handle(self, request: web.Request, names: Mapping[str, str], kept: KeptAnswer | None) -> Answer:
         route, services = self._route, self._pipeline.services
         if self._guards:
             check_is_local(request)
-        presented = presented_key(request)
+        patience_ends_at = time.monotonic() + self._pipeline.truth_seconds
         admission = None
-        truth_seconds = self._pipeline.truth_seconds
-        if route.access is not None:
-            services.health.check_started()
-            patience_ends_at = time.monotonic() + truth_seconds
-            with self._limit_patience(patience_ends_at):
+        with self._limit_patience(patience_ends_at):
+            if kept is not None and (snapshot := await kept.recall.read()) is not None:
+                answer = self._pipeline.recalled.confirm(kept, snapshot, request)
+                if answer is not None:
+                    return answer
+                admission = kept.admit(snapshot)
+            presented = presented_key(request)
+            if route.access is not None and admission is None:
+                services.health.check_started()
                 admission = await services.access.admit(
                     presented=presented,
                     access=route.access,
                     session=names.get("sessionId"),
                     entities=route.entities,
                 )
-            truth_seconds = patience_ends_at - time.monotonic()
+        left_seconds = patience_ends_at - time.monotonic()
         sent = await self._read_input(request)
         if admission is not None and isinstance(admission.reference, ByName):
             _check_is_name(admission.reference)
-        with self._limit_patience(time.monotonic() + truth_seconds):
+        with self._limit_patience(time.monotonic() + left_seconds):
             return await route.handler(
                 Call(
                     services=services,

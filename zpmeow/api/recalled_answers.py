@@ -1,145 +1,184 @@
-"""Answers that are given again as they are, for as long as nothing of what they were made of has changed.
+"""Answers that are given again as they are, for as long as what they were made of is the same.
 
-    request ── the same path and key as before? ── current? ──→ the same bytes, with an id and a date of their own
-                  │ no                                │ no
-                  └───────────────────────────────────┴──→ the way of every request (`endpoint`)
+    request ── the same path and key as before?
+                  │ yes
+                  ├── still current in this process' memory? ──→ the same bytes, with an id and a date of their own
+                  ├── read its records again: the same? ───────→ the same answer
+                  │                           the session's is? ─→ the route's handler, with what was read
+                  └── no ─────────────────────────────────────→ the way of every request (`endpoint`)
 
 An answer is kept by what it was asked with: path and key as they were sent, the key as a hash. Whether it still holds
-is asked of the cache each time, so that nobody is answered longer, or with less right, than on the long way. The entry
-of the session's own record owns the answer: when the entry goes, for whatever reason, the answer goes with it.
+is asked of the cache each time, so that nobody is answered longer, or with less right, than on the long way: the record
+of the session says its name and its key's hash, and was read anew. What is left out is only what the same records would
+lead to again.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from weakref import WeakValueDictionary
+from typing import Protocol
 
 from aiohttp import HttpVersion11, web
+from cachetools import LRUCache
 
-from zpmeow.api.answers import JSON, Answer
+from zpmeow.api.answers import Answer, not_modified, revalidated
 from zpmeow.api.caller import request_id
-from zpmeow.api.completion import head_of, lasting_headers
+from zpmeow.api.completion import respond
 from zpmeow.api.negotiation import still_holds
 from zpmeow.api.repeatable import Repeatable
-from zpmeow.api.written_response import WrittenResponse, date_line
 from zpmeow.domain.api_key import hash_api_key
-from zpmeow.domain.records import SnapshotRecall
+from zpmeow.domain.records import Entity, ReadSource, Record, Snapshot, SnapshotRecall
 from zpmeow.events import Observer, RequestFinished, RequestStarted
+from zpmeow.services.access import Admission
 
-_OK = 200
-_NOT_MODIFIED = 304
+MAX_BYTES = 32 * 1024**2
+"""Of all that is kept: some 8,000 answers of usual size."""
+
 _STARTED = RequestStarted()
 # Whoever sends one of these is answered on the long way.
 _UNUSUAL = ("Authorization", "Expect", "Content-Length", "Transfer-Encoding", "Upgrade")
-_OWN_BYTES = 1_400  # Of an answer that is kept, besides its bytes and path: hash, recall, places. Measured with 5,000.
+_OWN_BYTES = 4_000  # Of an answer that is kept, besides its body: records, recall, head, place. Measured with 2,000.
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class _KeptAnswer:
+@dataclass(slots=True, kw_only=True)
+class KeptAnswer:
+    """An answer, and how to tell whether it still holds.
+
+    `ask`: asks its endpoint, which is given this answer. The other fields are those of `Repeatable`.
+    """
+
     recall: SnapshotRecall
+    records: Mapping[Entity, Record]
+    epoch_tag: str
     until: datetime | None
+    admission: Admission
     etag: str
-    route: str
-    cache_status: str | None
-    head: bytes
-    not_modified_head: bytes
     body: bytes
+    route: str
+    ask: "Ask"
+    _given: dict[tuple[ReadSource, bool], Answer] = field(default_factory=dict, init=False, repr=False)
+
+    async def ask_again(self, request: web.Request) -> web.StreamResponse:
+        """Let the endpoint answer that has given this answer."""
+        return await self.ask(request, kept=self)
+
+    def is_over(self, now: Callable[[], datetime]) -> bool:
+        """Tell whether it has stopped to hold by itself."""
+        return self.until is not None and self.until <= now()
+
+    def admit(self, snapshot: Snapshot) -> Admission | None:
+        """Admit the same caller to what was read again, if the record that let him in is the same."""
+        if snapshot.session != self.records[Entity.SESSION]:
+            return None
+        return replace(self.admission, snapshot=snapshot)
+
+    def give(self, request: web.BaseRequest, source: ReadSource) -> Answer:
+        """Return it as who has it already is told so, or as others get it. Made once for each who has confirmed it."""
+        tags = request.headers.get("If-None-Match")
+        has_it = tags is not None and still_holds(tags, self.etag)
+        answer = self._given.get((source, has_it))
+        if answer is None:
+            made = not_modified(source=source, etag=self.etag) if has_it else None
+            answer = self._given[source, has_it] = made or revalidated(self.body, source=source, etag=self.etag)
+        return answer
 
 
-@dataclass(slots=True, weakref_slot=True, eq=False)
-class _Place:
-    """What the notes of a session's record own; its answer is another one when one of the other records changes."""
+class Ask(Protocol):
+    """An endpoint that knows what the request's path names."""
 
-    answer: _KeptAnswer
+    async def __call__(self, request: web.Request, /, *, kept: KeptAnswer) -> web.StreamResponse:
+        """Answer the request, which has been answered so before."""
+        ...
 
 
 class RecalledAnswers:
-    """The answers that are kept, by path and key."""
+    """The answers that are kept, by path and key; the least recently used go first."""
 
-    def __init__(self, *, observer: Observer, now: Callable[[], datetime], is_on: Callable[[], bool]) -> None:
-        """Tell `observer` of each request that is answered here; `now` is the database's clock.
+    def __init__(
+        self,
+        *,
+        observer: Observer,
+        now: Callable[[], datetime],
+        epoch_tag: Callable[[], str],
+        is_on: Callable[[], bool],
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        """Keep `max_bytes` at most.
 
-        `is_on`: whether requests are answered here at all.
+        Args:
+            observer: is told of each request that is answered here.
+            now: the database's clock.
+            epoch_tag: changes whenever the same versions may mean something else.
+            is_on: whether requests are answered here at all.
+            max_bytes: of all answers together, about.
         """
         self._observer = observer
         self._now = now
+        self._epoch_tag = epoch_tag
         self._is_on = is_on
-        self._places: WeakValueDictionary[tuple[str, bytes], _Place] = WeakValueDictionary()
+        self._kept: LRUCache[tuple[str, bytes], KeptAnswer] = LRUCache(max_bytes, getsizeof=_size)
 
-    def __len__(self) -> int:
-        """How many answers are kept."""
-        return len(self._places)
-
-    def answer(self, request: web.BaseRequest) -> web.StreamResponse | None:
-        """Answer the request, if it is one that was answered before and the answer still holds."""
-        if not self._places:
+    def find(self, request: web.BaseRequest) -> KeptAnswer | None:
+        """Return what the same request was answered with before, if that was kept."""
+        if not self._kept:
             return None
-        started = time.perf_counter()
         asked = self._asked(request)
-        place = None if asked is None else self._places.get(asked)
-        if place is None:
-            return None
-        kept = place.answer
-        if (kept.until is not None and kept.until <= self._now()) or not kept.recall.repeat():
+        return None if asked is None else self._kept.get(asked)
+
+    def repeat(self, kept: KeptAnswer, request: web.BaseRequest) -> web.StreamResponse | None:
+        """Answer the request from this process' memory, if the answer still holds by that."""
+        started = time.perf_counter()
+        if kept.is_over(self._now) or not kept.recall.repeat():
             return None
         observer, identity = self._observer, request_id(request)
         observer(_STARTED)
-        tags = request.headers.get("If-None-Match")
-        if tags is not None and still_holds(tags, kept.etag):
-            status, head, body = _NOT_MODIFIED, kept.not_modified_head, b""
-        else:
-            status, head, body = _OK, kept.head, kept.body
-        data = b"%bX-Request-ID: %b\r\n%b\r\n%b" % (head, identity.encode(), date_line(), body)
+        answer = kept.give(request, ReadSource.LOCAL)
+        response = respond(request, answer, identity)
         observer(
             RequestFinished(
                 request_id=identity,
                 method="GET",
                 route=kept.route,
-                status=status,
+                status=answer.status,
                 duration_seconds=time.perf_counter() - started,
-                cache_status=kept.cache_status,
+                cache_status=answer.cache_status,
             )
         )
-        return WrittenResponse(data, keep_alive=True)
+        return response
 
-    def keep(self, request: web.Request, answer: Answer, repeatable: Repeatable, *, route: str) -> None:
-        """Keep an answer for the next request that asks the same, if there is room for it.
+    def confirm(self, kept: KeptAnswer, snapshot: Snapshot, request: web.BaseRequest) -> Answer | None:
+        """Return the same answer for what was read again, if it says the same."""
+        if snapshot.records != kept.records or kept.epoch_tag != self._epoch_tag() or kept.is_over(self._now):
+            return None
+        kept.records = snapshot.records  # If they are the same objects next time, that is told at a glance.
+        if snapshot.source is ReadSource.LOCAL and snapshot.make_recall is not None:
+            kept.recall = snapshot.make_recall()
+        return kept.give(request, snapshot.source)
 
-        `answer` went to a caller who gets the body or has it already: all that is taken from it are the headers that
-        both would get.
+    def keep(self, request: web.BaseRequest, repeatable: Repeatable, *, route: str, ask: "Ask") -> None:
+        """Keep an answer for the next request that asks the same.
+
+        Args:
+            request: was answered so, or told that the caller has that already.
+            repeatable: the answer, and what tells whether it holds.
+            route: the endpoint's.
+            ask: asks the endpoint for an answer to such a request.
         """
-        asked, body = self._asked(request), repeatable.body
-        if asked is None:
+        asked = self._asked(request)
+        if asked is None or _size_of(repeatable.body) > self._kept.maxsize:
             return
-        place = self._places.get(asked)
-        if place is None and not repeatable.notes.has_room(len(body) + _OWN_BYTES):
-            return  # Before anything is made for it: a full record is asked for as often as any.
-        shared = lasting_headers(answer)
-        shared.pop("Content-Type", None)
-        head = head_of(_OK, {**shared, "Content-Type": JSON, "Content-Length": str(len(body))})
-        not_modified_head = head_of(_NOT_MODIFIED, shared)
-        size_bytes = len(head) + len(not_modified_head) + len(body) + len(request.raw_path) + _OWN_BYTES
-        if place is None and not repeatable.notes.has_room(size_bytes):
-            return
-        recall = repeatable.make_recall()
-        if recall is None:
-            return
-        kept = _KeptAnswer(
-            recall=recall,
+        self._kept[asked] = KeptAnswer(
+            recall=repeatable.make_recall(),
+            records=repeatable.records,
+            epoch_tag=repeatable.epoch_tag,
             until=repeatable.until,
+            admission=replace(repeatable.admission, snapshot=None),
             etag=repeatable.etag,
+            body=bytes(memoryview(repeatable.body)),  # A copy: what orjson makes takes 4 KB, however short it is.
             route=route,
-            cache_status=answer.cache_status,
-            head=head,
-            not_modified_head=not_modified_head,
-            body=body,
+            ask=ask,
         )
-        if place is not None:
-            place.answer = kept
-            return
-        place = self._places[asked] = _Place(kept)
-        repeatable.notes.keep_alive(place, size_bytes)
 
     def _asked(self, request: web.BaseRequest) -> tuple[str, bytes] | None:
         """Return what is asked for and with which key, as they were sent; None for what always goes the long way."""
@@ -148,6 +187,17 @@ class RecalledAnswers:
         # What is nothing but blanks is no key; who sends that may be let in by another header.
         if not key or not key.isascii() or key != key.strip() or request.method != "GET" or not self._is_on():
             return None
-        if request.version != HttpVersion11 or not request.keep_alive or any(name in headers for name in _UNUSUAL):
+        if request.version != HttpVersion11 or not request.keep_alive:
             return None
+        for name in _UNUSUAL:
+            if name in headers:
+                return None
         return request.raw_path, hash_api_key(key)
+
+
+def _size(kept: KeptAnswer) -> int:
+    return _size_of(kept.body)
+
+
+def _size_of(body: bytes) -> int:
+    return len(body) + _OWN_BYTES

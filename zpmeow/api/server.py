@@ -124,9 +124,10 @@ def shortened(app: web.Application, handler: Handler) -> Handler:
     recalled, plain_paths = app[RECALLED], app[PLAIN_PATHS]
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        response = recalled.answer(request)
-        if response is not None:
-            return response
+        kept = recalled.find(request)
+        if kept is not None:
+            assert isinstance(request, web.Request)
+            return recalled.repeat(kept, request) or await kept.ask_again(request)
         found = plain_paths.find(request)
         if found is None:
             return await handler(request)

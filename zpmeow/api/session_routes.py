@@ -67,12 +67,12 @@ async def _info(call: Call[None]) -> Answer:
     snapshot = await call.services.sessions.info(call.admission)
     shows_password = call.admission.sees_proxy_password and snapshot.session.proxy_password is not None
     mark = _WITH_PASSWORD if shows_password else ""
-    return _revalidated(call, snapshot, "info", mark, lambda: presenting.info(snapshot, shows_password=shows_password))
+    return _revalidated(call, snapshot, mark, lambda: presenting.info(snapshot, shows_password=shows_password))
 
 
 async def _status(call: Call[None]) -> Answer:
     snapshot = await call.services.sessions.status(call.admission)
-    return _revalidated(call, snapshot, "status", "", lambda: presenting.status(snapshot))
+    return _revalidated(call, snapshot, "", lambda: presenting.status(snapshot))
 
 
 async def _credentials(call: Call[None]) -> Answer:
@@ -135,31 +135,32 @@ async def _disconnect(call: Call[None]) -> Answer:
 
 
 def _revalidated(
-    call: Call[None], snapshot: Snapshot, kind: str, mark: str, present: Callable[[], Mapping[str, object]]
+    call: Call[None], snapshot: Snapshot, mark: str, present: Callable[[], Mapping[str, object]]
 ) -> Answer:
     """Answer with the data, or that what the caller keeps still holds.
 
     The ETag names this very content: the epoch, the versions of all entries it is made of, who may see it, whether a
-    promise has ended. So what was encoded once under it can be sent again for as long as the session is kept in this
-    process.
+    promise has ended.
     """
     if snapshot.status.is_overdue:
         mark += _OVERDUE
-    etag = f'"{call.services.epoch_tag()}-{"-".join(map(str, snapshot.versions))}{mark}"'
+    epoch_tag = call.services.epoch_tag()
+    etag = f'"{epoch_tag}-{"-".join(map(str, snapshot.versions))}{mark}"'
     has_it = still_holds(call.request.headers.get("If-None-Match"), etag)
-    notes, make_recall = snapshot.notes, snapshot.make_recall
-    if has_it and make_recall is None:
-        return not_modified(source=snapshot.source, etag=etag, repeatable=None)
-    name = (kind, etag)
-    body = None if notes is None else notes.get(name)
-    if body is None:
-        body = encoded_success(present())
-        if notes is not None:
-            notes.put(name, body)
+    if has_it and snapshot.make_recall is None:
+        return not_modified(source=snapshot.source, etag=etag)
+    body = encoded_success(present())
     repeatable = None
-    if notes is not None and make_recall is not None:
-        until = snapshot.status.valid_until
-        repeatable = Repeatable(make_recall=make_recall, notes=notes, until=until, etag=etag, body=body)
+    if snapshot.make_recall is not None:
+        repeatable = Repeatable(
+            make_recall=snapshot.make_recall,
+            records=snapshot.records,
+            epoch_tag=epoch_tag,
+            until=snapshot.status.valid_until,
+            admission=call.admission,
+            etag=etag,
+            body=body,
+        )
     if has_it:
         return not_modified(source=snapshot.source, etag=etag, repeatable=repeatable)
     return revalidated(body, source=snapshot.source, etag=etag, repeatable=repeatable)

@@ -18,10 +18,12 @@ _REMEMBERED = 4096
 _REMEMBERED_BYTES = 2048  # A record has some 400; 16 MB at the very most, then.
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, frozen=True, kw_only=True)
 class Reading:
-    """A sound value from the tier. Until the first moment it may be served; until the second, marked, if the truth
-    cannot be asked. Milliseconds since 1970, the database's clock.
+    """A sound value from the tier, the same for all who read the same bytes.
+
+    Until the first moment it may be served; until the second, marked, if the truth cannot be asked. Milliseconds since
+    1970, the database's clock.
     """
 
     value: Any
@@ -110,21 +112,13 @@ class EntryCodec:
         opened = (self._open_again if len(data) <= _REMEMBERED_BYTES else _open)(key, policy, data)
         if isinstance(opened, Corruption):
             return opened
-        envelope, value = opened
-        now = self._now_ms()
-        if envelope.payload is None or envelope.epoch != epoch or now >= envelope.usable_until_ms:
+        envelope, reading = opened
+        if reading is None or envelope.epoch != epoch or self._now_ms() >= envelope.usable_until_ms:
             return None
-        if isinstance(value, Corruption):
-            return value
-        return Reading(
-            value=value,
-            version=envelope.version,
-            fresh_until_ms=envelope.fresh_until_ms,
-            usable_until_ms=envelope.usable_until_ms,
-        )
+        return reading
 
 
-def _open(key: EntryKey, policy: EntryPolicy, data: bytes) -> tuple[Envelope, Any] | Corruption:
+def _open(key: EntryKey, policy: EntryPolicy, data: bytes) -> tuple[Envelope, Reading | Corruption | None] | Corruption:
     """Check and decode the bytes that stood under the key; the value may be a Corruption of its own."""
     envelope = decode(data, key=key.text, kind=policy.kind, schema=policy.schema)
     if isinstance(envelope, Corruption):
@@ -132,6 +126,13 @@ def _open(key: EntryKey, policy: EntryPolicy, data: bytes) -> tuple[Envelope, An
     if envelope.payload is None:
         return envelope, None
     try:
-        return envelope, policy.decode(envelope.payload)
+        value = policy.decode(envelope.payload)
     except _UNREADABLE:
         return envelope, Corruption.SCHEMA
+    reading = Reading(
+        value=value,
+        version=envelope.version,
+        fresh_until_ms=envelope.fresh_until_ms,
+        usable_until_ms=envelope.usable_until_ms,
+    )
+    return envelope, reading

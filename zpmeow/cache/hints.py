@@ -6,12 +6,13 @@ is kept for a second, in this process alone, and the change feed drops it as soo
 
 from zpmeow.cache.background import BackgroundTasks
 from zpmeow.cache.coherence import Coherence
+from zpmeow.cache.counted import looked_up
 from zpmeow.cache.errors import CacheError
 from zpmeow.cache.local_tier import NEGATIVE_SECONDS, LocalTier
 from zpmeow.cache.lookups import outcome_of
 from zpmeow.cache.policy import HintAnswer, HintKey, LoadMark
 from zpmeow.cache.tier import CacheTier, Hint
-from zpmeow.events import CacheLookedUp, LookupOutcome, Observer, Tier
+from zpmeow.events import LookupOutcome, Observer, Tier
 
 
 class Hints:
@@ -40,7 +41,7 @@ class Hints:
             entry = self._local.get(key.text) if is_whole else None
             missed = LookupOutcome.MISS if is_whole else LookupOutcome.BYPASS
             outcome = missed if entry is None else LookupOutcome.HIT
-            self._observer(CacheLookedUp(key.policy.entity, Tier.LOCAL, outcome))
+            self._observer(looked_up(key.policy.entity, Tier.LOCAL, outcome))
             if entry is not None:
                 return HintAnswer(text=entry.value, leads_nowhere=entry.value is None)
         text = None
@@ -49,7 +50,7 @@ class Hints:
             outcome = LookupOutcome.MISS if text is None else LookupOutcome.HIT
         except CacheError as error:
             outcome = outcome_of(error)
-        self._observer(CacheLookedUp(key.policy.entity, Tier.REDIS, outcome))
+        self._observer(looked_up(key.policy.entity, Tier.REDIS, outcome))
         if text is not None:
             self._local.put(key.text, text, version=0, size_bytes=len(text))
         return HintAnswer(text=text, bypassed=outcome is LookupOutcome.BYPASS)

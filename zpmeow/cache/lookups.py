@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from zpmeow.cache.background import BackgroundTasks
 from zpmeow.cache.coherence import Belief, Coherence, Verdict
+from zpmeow.cache.counted import looked_up
 from zpmeow.cache.entry_codec import EntryCodec, Reading
 from zpmeow.cache.envelope import Corruption
 from zpmeow.cache.errors import CacheBypassed, CacheError, CacheTimeout
 from zpmeow.cache.policy import Answer, EntryKey, Origin, TruthState
 from zpmeow.cache.position import POSITION_KEY
 from zpmeow.cache.tier import CacheTier
-from zpmeow.events import CacheLookedUp, CorruptEntryFound, LookupOutcome, Observer, Tier
+from zpmeow.events import CorruptEntryFound, LookupOutcome, Observer, Tier
 
 
 @dataclass(slots=True, frozen=True)
@@ -128,11 +129,11 @@ class Lookups:
                 outcome = LookupOutcome.STALE
             elif answer is not None and answer.origin is Origin.TIER:
                 outcome = LookupOutcome.HIT
-            self._observer(CacheLookedUp(key.policy.entity, Tier.REDIS, outcome))
+            self._observer(looked_up(key.policy.entity, Tier.REDIS, outcome))
 
     def _fail(self, keys: Sequence[EntryKey], outcome: LookupOutcome) -> dict[EntryKey, Unanswered]:
         for key in keys:
-            self._observer(CacheLookedUp(key.policy.entity, Tier.REDIS, outcome))
+            self._observer(looked_up(key.policy.entity, Tier.REDIS, outcome))
         return dict.fromkeys(keys, Unanswered(outcome))
 
     def _judge(self, found: Found, key: EntryKey, data: bytes | None, verdict: Verdict, now_ms: int) -> None:
@@ -151,13 +152,13 @@ class Lookups:
         if reading is not None and not self._coherence.allows(key.text, reading.version):
             reading = None
         if reading is not None and trusted and now_ms < reading.fresh_until_ms:
-            self._observer(CacheLookedUp(key.policy.entity, Tier.REDIS, LookupOutcome.HIT))
+            self._observer(looked_up(key.policy.entity, Tier.REDIS, LookupOutcome.HIT))
             found.answers[key] = Answer(value=reading.value, version=reading.version, origin=Origin.TIER)
             found.readings[key] = reading
             return
         found.unanswered[key] = Unanswered(missed, reading, verdict.belief)
         if reading is None:
-            self._observer(CacheLookedUp(key.policy.entity, Tier.REDIS, missed))
+            self._observer(looked_up(key.policy.entity, Tier.REDIS, missed))
 
     def _fallback_origin(self, key: EntryKey, one: Unanswered, may_be_stale: Collection[EntryKey]) -> Origin | None:
         now_ms = self._now_ms()

@@ -29,7 +29,6 @@ class EntryPolicy:
         decode: the reverse; raises ValueError, KeyError, TypeError or AttributeError on bytes that it cannot read.
             Nobody may change what it returns: many readers get the same.
         weigh: about how many bytes a value takes in this process.
-        note_bytes: how many bytes of notes a value may carry in the local tier; 0: none.
     """
 
     entity: str
@@ -40,7 +39,6 @@ class EntryPolicy:
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
     weigh: Callable[[Any], int]
-    note_bytes: int = 0
 
     @property
     def lifetime_seconds(self) -> float:
@@ -145,43 +143,10 @@ class Origin(StrEnum):
     STALE = "stale"
 
 
-class Notes:
-    """What somebody made of a value and does not want to make again, such as an encoded answer. Bounded in bytes."""
-
-    __slots__ = ("_left_bytes", "_notes", "_things")
-
-    def __init__(self, *, max_bytes: int) -> None:
-        """Begin empty."""
-        self._left_bytes = max_bytes
-        self._notes: dict[object, bytes] = {}
-        self._things: list[object] = []
-
-    def get(self, name: object) -> bytes | None:
-        """Return a note, if it was made."""
-        return self._notes.get(name)
-
-    def put(self, name: object, note: bytes) -> None:
-        """Keep a note, if there is room for it."""
-        if len(note) <= self._left_bytes and name not in self._notes:
-            self._left_bytes -= len(note)
-            self._notes[name] = note
-
-    def has_room(self, size_bytes: int) -> bool:
-        """Tell whether there is room for so many bytes."""
-        return size_bytes <= self._left_bytes
-
-    def keep_alive(self, thing: object, size_bytes: int) -> None:
-        """Keep a reference to something that others refer to weakly, if there is room for it."""
-        if size_bytes <= self._left_bytes:
-            self._left_bytes -= size_bytes
-            self._things.append(thing)
-
-
 @dataclass(slots=True, kw_only=True)
 class Answer:
-    """A value, its row's version, and who answered. `notes` stay with the value as long as it is kept here."""
+    """A value, its row's version, and who answered."""
 
     value: Any
     version: int
     origin: Origin
-    notes: Notes | None = None

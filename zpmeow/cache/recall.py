@@ -3,14 +3,15 @@ each of them up again.
 
 An entry that was dropped, replaced or evicted is past its time from that moment (`LocalTier` sees to that), so that all
 that is asked of entries is whose time is over. What led to them, a name or a key, may lead elsewhere by now: that is
-asked of the floors.
+asked of the floors (`Followed`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from itertools import starmap
 
 from zpmeow.cache.coherence import Coherence
+from zpmeow.cache.counted import looked_up
 from zpmeow.cache.local_tier import LocalEntry, LocalTier
 from zpmeow.cache.policy import Answer, EntryKey
 from zpmeow.events import CacheLookedUp, LookupOutcome, Observer, Tier
@@ -20,14 +21,13 @@ _TOUCH_SECONDS = 0.5  # Arbitrary, small beside the 5 s that an entry lives: wha
 
 @dataclass(slots=True, kw_only=True)
 class Recall:
-    """Entries by their keys, the hits that each repetition counts as, and hints with the version they were true at."""
+    """Entries by their keys, and the hits that each repetition counts as."""
 
     local: LocalTier
     coherence: Coherence
     keys: Sequence[str]
     entries: Sequence[LocalEntry]
     hits: Sequence[CacheLookedUp]
-    hints: Sequence[tuple[str, int]]
     observer: Observer
     _touch_at: float = field(default=0.0, init=False)
 
@@ -39,9 +39,6 @@ class Recall:
         for entry in self.entries:
             if entry.use_until <= now:
                 return False
-        for text, version in self.hints:
-            if not self.coherence.allows(text, version):
-                return False
         if now >= self._touch_at:
             self._touch_at = now + _TOUCH_SECONDS
             for key in self.keys:
@@ -51,9 +48,23 @@ class Recall:
         return True
 
 
+class Followed:
+    """Hints that led to a record, with the version that it had."""
+
+    __slots__ = ("_coherence", "_hints")
+
+    def __init__(self, coherence: Coherence, hints: Sequence[tuple[str, int]]) -> None:
+        """Ask `coherence` for what has become of them."""
+        self._coherence = coherence
+        self._hints = hints
+
+    def may_still_lead(self) -> bool:
+        """Tell whether none of them is known to lead elsewhere by now."""
+        return all(starmap(self._coherence.allows, self._hints))
+
+
 def make_recall(
     answers: Mapping[EntryKey, Answer],
-    hints: Sequence[tuple[str, int]],
     *,
     local: LocalTier,
     coherence: Coherence,
@@ -71,13 +82,6 @@ def make_recall(
         coherence=coherence,
         keys=tuple(key.text for key in answers),
         entries=tuple(entries),
-        hits=tuple(local_hit(key.policy.entity) for key in answers),
-        hints=hints,
+        hits=tuple(looked_up(key.policy.entity, Tier.LOCAL, LookupOutcome.HIT) for key in answers),
         observer=observer,
     )
-
-
-@cache
-def local_hit(entity: str) -> CacheLookedUp:
-    """Return the event that is observed most of all, made once."""
-    return CacheLookedUp(entity, Tier.LOCAL, LookupOutcome.HIT)

@@ -16,6 +16,7 @@ from typing import TypeVar
 from zpmeow.cache.background import BackgroundTasks
 from zpmeow.cache.call_budget import outside_budget
 from zpmeow.cache.coherence import Coherence
+from zpmeow.cache.counted import load_finished, looked_up
 from zpmeow.cache.entry_codec import EntryCodec
 from zpmeow.cache.errors import CacheError
 from zpmeow.cache.hints import Hints
@@ -29,18 +30,19 @@ from zpmeow.cache.policy import (
     Loaded,
     Loader,
     LoadMark,
-    Notes,
     Origin,
     TruthState,
 )
-from zpmeow.cache.recall import Recall, local_hit, make_recall
+from zpmeow.cache.recall import Followed, Recall, make_recall
 from zpmeow.cache.single_flight import Wait
 from zpmeow.cache.tier import CacheTier
 from zpmeow.cache.updates import Updates
-from zpmeow.events import CacheLookedUp, LoadCoalesced, LoadFinished, LoadOutcome, LookupOutcome, Observer, Tier
+from zpmeow.events import LoadCoalesced, LoadOutcome, LookupOutcome, Observer, Tier
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+_TRIED = frozenset({LookupOutcome.MISS, LookupOutcome.CORRUPT})
 
 
 class TieredCache:
@@ -134,13 +136,13 @@ class TieredCache:
         """Return the version that the tier would answer with now, if it would. Raises CacheError."""
         return await self._lookups.peek(key)
 
-    def recall(self, answers: Mapping[EntryKey, Answer], hints: Mapping[HintKey, int]) -> Recall | None:
-        """Return what answers the same keys again, as long as it is the same; None: they are not kept here.
+    def recall(self, answers: Mapping[EntryKey, Answer]) -> Recall | None:
+        """Return what answers the same keys again, as long as it is the same; None: they are not kept here."""
+        return make_recall(answers, local=self._local, coherence=self._coherence, observer=self._observer)
 
-        `hints`: what may have led to the keys, with the version of the record that was found there.
-        """
-        led = tuple((key.text, version) for key, version in hints.items())
-        return make_recall(answers, led, local=self._local, coherence=self._coherence, observer=self._observer)
+    def followed(self, hints: Mapping[HintKey, int]) -> Followed:
+        """Return what tells whether these hints may still lead where a record of that version was found."""
+        return Followed(self._coherence, tuple((key.text, version) for key, version in hints.items()))
 
     def begin_load(self) -> LoadMark:
         """Note that a load or a write begins whose values will be given to `publish`, `fill` or `warm`."""
@@ -234,17 +236,17 @@ class TieredCache:
         observer = self._observer
         if not self._coherence.is_whole:
             for key in keys:
-                observer(CacheLookedUp(key.policy.entity, Tier.LOCAL, LookupOutcome.BYPASS))
+                observer(looked_up(key.policy.entity, Tier.LOCAL, LookupOutcome.BYPASS))
             return {}, keys
         answers: dict[EntryKey, Answer] = {}
         rest = []
         for key in keys:
             entry = self._local.get(key.text)
             if entry is None:
-                observer(CacheLookedUp(key.policy.entity, Tier.LOCAL, LookupOutcome.MISS))
+                observer(looked_up(key.policy.entity, Tier.LOCAL, LookupOutcome.MISS))
                 rest.append(key)
                 continue
-            observer(local_hit(key.policy.entity))
+            observer(looked_up(key.policy.entity, Tier.LOCAL, LookupOutcome.HIT))
             if entry.value is not None:
                 answers[key] = entry.value
         return answers, rest
@@ -292,8 +294,7 @@ class TieredCache:
         for key, one in (await self._loads.load(list(unanswered), load_and_keep, asked=asked)).items():
             if one is None:
                 continue
-            tried = unanswered[key].outcome in {LookupOutcome.MISS, LookupOutcome.CORRUPT}
-            origin = Origin.LOAD_AFTER_MISS if tried else Origin.LOAD_AFTER_BYPASS
+            origin = Origin.LOAD_AFTER_MISS if unanswered[key].outcome in _TRIED else Origin.LOAD_AFTER_BYPASS
             answers[key] = Answer(value=one.value, version=one.version, origin=origin)
         return answers
 
@@ -302,11 +303,11 @@ class TieredCache:
             loaded = await load(keys)
         except Exception:
             for key in keys:
-                self._observer(LoadFinished(key.policy.entity, LoadOutcome.ERROR))
+                self._observer(load_finished(key.policy.entity, LoadOutcome.ERROR))
             raise
         for key in keys:
             outcome = LoadOutcome.FOUND if key in loaded else LoadOutcome.ABSENT
-            self._observer(LoadFinished(key.policy.entity, outcome))
+            self._observer(load_finished(key.policy.entity, outcome))
         return loaded
 
     def _is_outdated(self, key: EntryKey, loaded: Loaded | None, mark: LoadMark) -> bool:
@@ -326,8 +327,5 @@ class TieredCache:
             self._local.put(key.text, None, version=0, size_bytes=0, seconds=NEGATIVE_SECONDS)
 
     def _put_locally(self, key: EntryKey, value: object, version: int, seconds: float) -> None:
-        policy = key.policy
-        notes = Notes(max_bytes=policy.note_bytes) if policy.note_bytes else None
-        answer = Answer(value=value, version=version, origin=Origin.LOCAL, notes=notes)
-        size_bytes = policy.weigh(value) + policy.note_bytes
-        self._local.put(key.text, answer, version=version, size_bytes=size_bytes, seconds=seconds)
+        answer = Answer(value=value, version=version, origin=Origin.LOCAL)
+        self._local.put(key.text, answer, version=version, size_bytes=key.policy.weigh(value), seconds=seconds)

@@ -155,31 +155,22 @@ class ReadSource(StrEnum):
     STALE = "stale"
 
 
-class Notes(Protocol):
-    """What was made of a record and need not be made again while the record is kept in this process."""
-
-    def get(self, name: object, /) -> bytes | None:
-        """Return a note, if it was made."""
-        ...
-
-    def put(self, name: object, note: bytes, /) -> None:
-        """Keep a note, if there is room for it."""
-        ...
-
-    def has_room(self, size_bytes: int, /) -> bool:
-        """Tell whether there is room for so many bytes."""
-        ...
-
-    def keep_alive(self, thing: object, size_bytes: int, /) -> None:
-        """Keep a reference to something that others refer to weakly, if there is room for it."""
-        ...
-
-
 class SnapshotRecall(Protocol):
-    """What was read from this process' memory, ready to be read again."""
+    """What was read once, ready to be read again without asking whose it is."""
 
     def repeat(self) -> bool:
-        """Read again, if a read now would find the very same records: then that counts as one. Tell whether it did."""
+        """Read again from this process' memory, if that would find the very same records: then that counts as a read.
+
+        Tell whether it did; never, if other memory than this process' had to be asked.
+        """
+        ...
+
+    async def read(self) -> "Snapshot | None":
+        """Read the records again, on the way of every read.
+
+        None: by what is known here the session is gone, or is not the one any more that was asked for. Raises what
+        reading raises.
+        """
         ...
 
 
@@ -187,15 +178,13 @@ class SnapshotRecall(Protocol):
 class Snapshot:
     """Some records of one session, read together, and who answered.
 
-    `notes` belong to the session's own record; what is noted must say by its name of which versions it was made.
-    `make_recall` makes what reads it again from this process' memory; None if it is not kept there (any more).
+    `make_recall` makes what reads it again; None: only by asking anew.
     The properties raise KeyError for a record that was not asked for: a programming error.
     """
 
     records: Mapping[Entity, Record]
     source: ReadSource
-    notes: Notes | None = None
-    make_recall: Callable[[], SnapshotRecall | None] | None = field(default=None, repr=False, compare=False)
+    make_recall: Callable[[], SnapshotRecall] | None = field(default=None, repr=False, compare=False)
 
     def at(self, now: datetime) -> "Snapshot":
         """Return what the records say at this moment, by the database's clock."""

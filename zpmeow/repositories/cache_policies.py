@@ -25,7 +25,6 @@ from zpmeow.domain.references import ByKeyHash, ByName
 from zpmeow.repositories import record_codec
 
 _STALE_SECONDS = 24 * 3600.0
-_NOTE_BYTES = 6_144  # An encoded answer of usual size, and it for two callers as it is sent (ADR 0021).
 _REMEMBERED_KEYS = 16_384  # About 15 MB; saves 5 µs a record where the same sessions are asked for again.
 
 
@@ -68,7 +67,6 @@ class CachePolicies:
                 encode=record_codec.encode_session,
                 decode=record_codec.decode_session,
                 weigh=record_codec.weigh_session,
-                note_bytes=_NOTE_BYTES,
             ),
             Entity.STATUS: EntryPolicy(
                 entity=Entity.STATUS,

@@ -95,8 +95,7 @@ class CachedSessionRepository(SessionRepository):
         if snapshot is None:
             self._observer(SessionRead("unknown", from_cache=False))
         else:
-            from_cache = snapshot.source not in {ReadSource.MISS, ReadSource.BYPASS}
-            self._observer(SessionRead(snapshot.session.name, from_cache))
+            self._tell_of(snapshot)
         return snapshot
 
     @override
@@ -228,34 +227,43 @@ class CachedSessionRepository(SessionRepository):
         if Origin.LOCAL in origins or Origin.TIER in origins:
             hits = ((entities[key], one.version) for key, one in answers.items() if one.origin in _HITS)
             self._inspector.consider(session_id, hits)
-        source = max((_SOURCES[origin] for origin in origins), key=_BADNESS.__getitem__)
         return Snapshot(
             records={entity: answers[key].value for entity, key in keys.items()},
-            source=source,
-            notes=answers[keys[Entity.SESSION]].notes,
-            make_recall=partial(self._make_recall, session_id, entities, answers)
-            if source is ReadSource.LOCAL
-            else None,
+            source=_worst(origins),
+            make_recall=partial(self._make_recall, session_id, wanted, answers, may_be_stale=may_be_stale),
         )
 
+    async def _read_by_id(self, session_id: UUID, wanted: frozenset[Entity], *, may_be_stale: bool) -> Snapshot | None:
+        snapshot = await self._find_by_id(session_id, wanted, may_be_stale=may_be_stale)
+        if snapshot is not None:
+            self._tell_of(snapshot)
+        return snapshot
+
     def _make_recall(
-        self, session_id: UUID, entities: Mapping[EntryKey, Entity], answers: Mapping[EntryKey, Answer]
-    ) -> CachedSnapshotRecall | None:
-        (session,) = (answer.value for key, answer in answers.items() if entities[key] is Entity.SESSION)
-        references = (ByName(session.name), ByKeyHash(session.key_hash))
-        recall = self._cache.recall(
-            answers, {self._policies.hint_key(reference): session.version for reference in references}
-        )
-        if recall is None:
-            return None
+        self,
+        session_id: UUID,
+        wanted: frozenset[Entity],
+        answers: Mapping[EntryKey, Answer],
+        *,
+        may_be_stale: bool,
+    ) -> CachedSnapshotRecall:
+        both_ways = self._policies.session_keys(session_id, wanted)
+        session = answers[both_ways.keys[Entity.SESSION]].value
+        hints = [self._policies.hint_key(one) for one in (ByName(session.name), ByKeyHash(session.key_hash))]
         return CachedSnapshotRecall(
-            recall=recall,
             session_id=session_id,
-            entities=tuple(entities[key] for key in answers),
-            read=SessionRead(session.name, from_cache=True),
+            entities=tuple(both_ways.entities[key] for key in answers),
+            led_by=self._cache.followed(dict.fromkeys(hints, session.version)),
+            local=self._cache.recall(answers),
+            read_by_id=partial(self._read_by_id, session_id, wanted, may_be_stale=may_be_stale),
+            counts_as=SessionRead(session.name, from_cache=True),
             inspector=self._inspector,
             observer=self._observer,
         )
+
+    def _tell_of(self, snapshot: Snapshot) -> None:
+        from_cache = snapshot.source not in {ReadSource.MISS, ReadSource.BYPASS}
+        self._observer(SessionRead(snapshot.session.name, from_cache))
 
     async def _find_by_hint(self, reference: Hinted, wanted: frozenset[Entity]) -> Snapshot | None:
         """Follow the caller's own guess, then the cache's hint, then ask the truth.
@@ -311,6 +319,13 @@ class CachedSessionRepository(SessionRepository):
 
     def _leave_hint(self, reference: Hinted, session: SessionRecord) -> None:
         self._cache.hints.put(self._policies.hint_key(reference), str(session.id).encode())
+
+
+def _worst(origins: Collection[Origin]) -> ReadSource:
+    if len(origins) == 1:
+        (origin,) = origins
+        return _SOURCES[origin]
+    return max((_SOURCES[origin] for origin in origins), key=_BADNESS.__getitem__)
 
 
 def _leads_to(reference: Hinted, session: SessionRecord) -> bool:

@@ -1,36 +1,53 @@
-"""A snapshot that was read from this process' memory, and can be read again from there at next to no cost."""
+"""A snapshot that can be read again: from this process' memory at next to no cost, or as every read, without a look for
+where it is.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from typing_extensions import override
 
-from zpmeow.cache.recall import Recall
-from zpmeow.domain.records import Entity, SnapshotRecall
+from zpmeow.cache.recall import Followed, Recall
+from zpmeow.domain.records import Entity, Snapshot, SnapshotRecall
 from zpmeow.events import Observer, SessionRead
 from zpmeow.repositories.inspector import Inspector
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class CachedSnapshotRecall(SnapshotRecall):
-    """What each recall counts as: a read of the session, and hits that the inspector may look into.
+    """Where the snapshot was found.
 
-    `entities` are those of the recall's entries, in their order.
+    Attributes:
+        session_id: whose it is.
+        entities: those of the local recall's entries, in their order.
+        led_by: the name and the key, either of which may have led here; what was read may be another session's by now
+            if this process has given one away.
+        local: what repeats it from this process' memory; None if that did not answer.
+        read_by_id: reads it as every read, and counts that.
+        counts_as: what repeating it counts as, besides hits that the inspector may look into.
+        inspector, observer: are told.
     """
 
-    recall: Recall
     session_id: UUID
     entities: Sequence[Entity]
-    read: SessionRead
+    led_by: Followed
+    local: Recall | None
+    read_by_id: Callable[[], Awaitable[Snapshot | None]]
+    counts_as: SessionRead
     inspector: Inspector
     observer: Observer
 
     @override
     def repeat(self) -> bool:
-        if not self.recall.repeat():
+        local = self.local
+        if local is None or not self.led_by.may_still_lead() or not local.repeat():
             return False
-        versions = (entry.version for entry in self.recall.entries)
+        versions = (entry.version for entry in local.entries)
         self.inspector.consider(self.session_id, zip(self.entities, versions, strict=True))
-        self.observer(self.read)
+        self.observer(self.counts_as)
         return True
+
+    @override
+    async def read(self) -> Snapshot | None:
+        return await self.read_by_id() if self.led_by.may_still_lead() else None

@@ -1,13 +1,12 @@
 """The tiered cache with its local tier: answers in a microsecond, none of them older than what is known."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
 from tests.unit.cache.cache_bench import LOCAL_BYTES, LOCAL_TTL_SECONDS, OTHER_EPOCH, A, B, Bench, settle
 from zpmeow.cache.errors import CacheUnavailable
-from zpmeow.cache.policy import Answer, EntryKey, Loaded, Origin
+from zpmeow.cache.policy import Answer, Loaded, Origin
 from zpmeow.events import LookupOutcome, Tier
 
 
@@ -369,26 +368,6 @@ async def test_absence_is_not_kept_when_the_load_began_before_the_feed(bench: Be
     await settle()
 
     assert (await bench.read(A))[A].value == "made"
-
-
-async def test_notes_stay_with_the_value_when_it_is_answered_again(bench: Bench) -> None:
-    """What somebody made of a value is there for the next reader, and gone with the value."""
-    key = EntryKey(A, replace(A.policy, note_bytes=100))
-    bench.change(key, "old", 3)
-    await bench.read(key)
-    notes = (await bench.read(key))[key].notes
-    assert notes is not None
-    notes.put("encoded", b"old")
-
-    found = (await bench.read(key))[key].notes
-    bench.change(key, "new", 5)
-    await bench.read(key)
-    anew = (await bench.read(key))[key].notes
-
-    assert found is not None
-    assert found.get("encoded") == b"old"
-    assert anew is not None
-    assert anew.get("encoded") is None
 
 
 async def test_nothing_is_kept_when_the_local_tier_is_off() -> None:

@@ -352,6 +352,29 @@ async def test_authentication_is_refused_by_503_when_only_a_stale_session_is_the
     assert by_id.source is ReadSource.STALE
 
 
+async def test_authentication_is_refused_by_503_when_a_read_is_repeated_and_only_a_stale_session_is_there(
+    bench: Bench,
+) -> None:
+    """Nor is a key let in that was let in before; who was not let in by the record still gets it."""
+    created, key_hash = await bench.create("alpha")
+    recalls = []
+    for reference in (ByKeyHash(key_hash, created.session.id), ById(created.session.id)):
+        found = await bench.repository.find(reference, ONLY_SESSION)
+        assert found is not None
+        assert found.make_recall is not None
+        recalls.append(found.make_recall())
+    await bench.pass_time(86_400)
+    bench.truth.fault = "away"
+    by_key, by_id = recalls
+
+    with pytest.raises(Unavailable):
+        await by_key.read()
+    again = await by_id.read()
+
+    assert again is not None
+    assert again.source is ReadSource.STALE
+
+
 async def test_look_up_joined_across_a_rotation_is_repeated(bench: Bench) -> None:
     """Who knocks with the old key after the rotation does not share the answer of who knocked before."""
     created, old = await bench.create("alpha")

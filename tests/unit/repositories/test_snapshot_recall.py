@@ -1,7 +1,5 @@
 """A snapshot's recall: it holds as long as a read would find the very same in this process, and counts as one."""
 
-import gc
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,15 +17,6 @@ from zpmeow.domain.records import Entity, ReadSource, SessionStatus, Snapshot, S
 from zpmeow.domain.references import ById, ByKeyHash, ByName, SessionReference
 from zpmeow.domain.transitions import report
 from zpmeow.events import CacheLookedUp, Event, SessionRead
-
-
-class Thing:
-    """Something that lives with a record, and holds on to its recall."""
-
-    def __init__(self, recall: object) -> None:
-        """Hold on."""
-        self.recall = recall
-
 
 INFO = frozenset({Entity.SESSION, Entity.STATUS, Entity.CREDENTIAL})
 KEY = generate_api_key()
@@ -91,9 +80,7 @@ class Bench:
         """Return the recall of a local read."""
         found = await self.read_locally(reference)
         assert found.make_recall is not None
-        recall = found.make_recall()
-        assert recall is not None
-        return recall
+        return found.make_recall()
 
 
 @pytest.fixture
@@ -221,7 +208,7 @@ async def test_recall_ends_without_a_count_when_a_read_would_find_something_else
 
 
 @pytest.mark.parametrize("happen", [change_status, rename, delete, retire, begin_anew, grow_old])
-async def test_there_is_no_recall_when_what_was_read_has_gone_since(
+async def test_recall_never_holds_when_what_was_read_has_gone_before_it_was_made(
     bench: Bench, happen: Callable[[Bench, UUID], Awaitable[None]]
 ) -> None:
     """Between the read and the wish for its recall something happened."""
@@ -231,7 +218,7 @@ async def test_there_is_no_recall_when_what_was_read_has_gone_since(
 
     await happen(bench, session_id)
 
-    assert found.make_recall() is None
+    assert not found.make_recall().repeat()
 
 
 @pytest.mark.parametrize(
@@ -252,41 +239,116 @@ async def test_recall_ends_when_this_process_has_given_its_name_or_key_to_anothe
     assert not recall.repeat()
 
 
-@pytest.mark.parametrize("happen", [rename, rotate_key, delete, retire, hear_of_a_change, begin_anew, crowd_out])
-async def test_what_the_notes_keep_alive_goes_with_the_record_when_its_recall_is_still_there(
-    bench: Bench, happen: Callable[[Bench, UUID], Awaitable[None]]
-) -> None:
-    """At once, without a word of the collector: the recall is no part of a circle."""
-    session_id = await bench.create()
-    found = await bench.read_locally(ById(session_id))
+REFERENCES: list[Callable[[UUID], SessionReference]] = [
+    ById,
+    lambda _: ByName("a-session"),
+    lambda _: ByKeyHash(hash_api_key(KEY), None),
+    lambda session_id: ByKeyHash(hash_api_key(KEY), session_id),
+]
+
+
+async def recall_of(bench: Bench, reference: SessionReference) -> SnapshotRecall:
+    """Return the recall of a read, whoever answers it."""
+    found = await bench.repository.find(reference, INFO)
+    assert found is not None
     assert found.make_recall is not None
-    assert found.notes is not None
-    thing = Thing(found.make_recall())
-    found.notes.keep_alive(thing, 10)
-    kept = weakref.ref(thing)
-    del thing, found
-    gc.collect()
-    gc.disable()
-    try:
-        assert kept() is not None
-
-        await happen(bench, session_id)
-
-        assert kept() is None
-    finally:
-        gc.enable()
+    return found.make_recall()
 
 
-async def test_there_is_no_recall_when_another_tier_has_answered() -> None:
-    """Without a memory of its own a process cannot tell whether something has changed."""
+@pytest.fixture
+async def lean() -> AsyncIterator[Bench]:
+    """A bench without a local tier, with one session that Redis has."""
     bench = Bench(local_bytes=0)
     session_id = await bench.create()
-
-    found = await bench.repository.find(ById(session_id), INFO)
-
-    assert found is not None
-    assert found.make_recall is None
+    for reference in REFERENCES:
+        await bench.repository.find(reference(session_id), INFO)
+    yield bench
     await bench.cached.close()
+
+
+async def the_id(bench: Bench) -> UUID:
+    """Return the id of the bench's session."""
+    found = await bench.truth.find(ByKeyHash(hash_api_key(KEY)), INFO)
+    assert found is not None
+    return found.session.id
+
+
+async def test_recall_never_holds_when_another_tier_has_answered(lean: Bench) -> None:
+    """Without a memory of its own a process cannot tell whether something has changed."""
+    recall = await recall_of(lean, ById(await the_id(lean)))
+    lean.events.clear()
+
+    assert not recall.repeat()
+    assert lean.events == []
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("local_bytes", [0, 100_000])
+async def test_reading_again_is_a_read_like_the_first(
+    local_bytes: int, reference: Callable[[UUID], SessionReference]
+) -> None:
+    """The same records from the same place, counted the same; but for the hint, which nobody follows again."""
+    bench = Bench(local_bytes=local_bytes)
+    session_id = await bench.create()
+    await bench.repository.find(reference(session_id), INFO)
+    bench.events.clear()
+    first = await bench.repository.find(reference(session_id), INFO)
+    counted = [event for event in bench.events if isinstance(event, CacheLookedUp | SessionRead)]
+    assert first is not None
+    assert first.make_recall is not None
+    recall = first.make_recall()
+    bench.events.clear()
+
+    again = await recall.read()
+
+    assert again == first
+    assert [event for event in bench.events if isinstance(event, CacheLookedUp | SessionRead)] == [
+        event for event in counted if isinstance(event, SessionRead) or event.entity not in {"name", "key"}
+    ]
+    await bench.cached.close()
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("happen", [change_status, rename, rotate_key, pair, retire, begin_anew, grow_old, bypass])
+async def test_reading_again_finds_what_is_true_whatever_has_happened(
+    lean: Bench, happen: Callable[[Bench, UUID], Awaitable[None]], reference: Callable[[UUID], SessionReference]
+) -> None:
+    """It is never older than a read by id; what the session is named by now is for the caller to see."""
+    session_id = await the_id(lean)
+    recall = await recall_of(lean, reference(session_id))
+
+    await happen(lean, session_id)
+
+    again, true = await recall.read(), await lean.truth.find(ById(session_id), INFO)
+    assert true is not None
+    # Whoever was led here by a name or key that this process has given away or changed must be led anew.
+    assert again is None if happen in {rename, rotate_key} else again is not None
+    assert again is None or again.records == true.records
+
+
+async def test_reading_again_finds_nothing_when_the_session_is_removed(lean: Bench) -> None:
+    """Whoever asks next is told on the long way."""
+    session_id = await the_id(lean)
+    recall = await recall_of(lean, ById(session_id))
+
+    await delete(lean, session_id)
+
+    assert await recall.read() is None
+
+
+@pytest.mark.parametrize("taken", ["name", "key"])
+async def test_reading_again_finds_nothing_when_this_process_has_given_its_name_or_key_to_another_session(
+    lean: Bench, taken: str
+) -> None:
+    """Another process took it from the session, which neither Redis nor this process knows yet."""
+    session_id = await the_id(lean)
+    recall = await recall_of(lean, ByName("a-session"))
+    gone = SessionChanges(name="b-session") if taken == "name" else SessionChanges(key_hash=hash_api_key("k" * 40))
+    await lean.truth.update(ById(session_id), gone)
+
+    await lean.create(*(("a-session", "l" * 40) if taken == "name" else ("c-session", KEY)))
+
+    assert await recall.read() is None
 
 
 async def test_what_is_recalled_is_not_crowded_out_when_others_come(bench: Bench) -> None:
