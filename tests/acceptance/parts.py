@@ -1,10 +1,13 @@
 """What the API stands on in these tests: the real services over parts that a test can break at will."""
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
+from uuid import UUID
 
 from typing_extensions import override
 
@@ -12,9 +15,10 @@ from tests.fakes.in_memory_command_queue import InMemoryCommandQueue
 from tests.fakes.in_memory_session_repository import InMemorySessionRepository
 from zpmeow.domain.changes import Change
 from zpmeow.domain.errors import DatabaseUnavailable, DomainError
+from zpmeow.domain.patience import patience_left
 from zpmeow.domain.ports import ControlState, ControlStore
 from zpmeow.domain.records import Entity, ReadSource, Snapshot, SnapshotRecall
-from zpmeow.domain.references import ByName, SessionReference
+from zpmeow.domain.references import ById, ByName, SessionReference
 from zpmeow.events import Event
 from zpmeow.services.cache_control import CacheFacts, PoolFacts
 from zpmeow.services.log_control import LogControl, LogLevel
@@ -26,8 +30,8 @@ EventT = TypeVar("EventT")
 class BreakableRepository(InMemorySessionRepository):
     """Sessions in memory; reads say `source`, and everything raises `failure` while there is one.
 
-    With a `recall`, reads can be repeated, from this process' memory or by reading again. While the `gate` is not set,
-    reads wait.
+    `patience` is what the last reader had. With a `recall`, reads can be repeated, from this process' memory or by
+    reading again. While the `gate` is not set, reads wait; those of a session that is `lost`, by its id, fail.
     """
 
     source: ReadSource = ReadSource.MISS
@@ -35,8 +39,10 @@ class BreakableRepository(InMemorySessionRepository):
     recall: "SettableRecall | None" = None
     epoch_tag: str = "0"
     finds: int = 0
+    patience: float = math.inf
     invalidated: list[SessionReference]
     gate: asyncio.Event
+    lost: set[UUID]
 
     def __init__(
         self,
@@ -47,6 +53,7 @@ class BreakableRepository(InMemorySessionRepository):
         """Start empty and whole."""
         super().__init__(commands=commands, committed=committed)
         self.invalidated = []
+        self.lost = set()
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -55,9 +62,13 @@ class BreakableRepository(InMemorySessionRepository):
         self, reference: SessionReference, entities: frozenset[Entity], *, with_secrets: bool = False
     ) -> Snapshot | None:
         self.finds += 1
+        self.patience = patience_left(time.monotonic())
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
+        if isinstance(reference, ById) and reference.id in self.lost:
+            message = "only the database could answer for it"
+            raise DatabaseUnavailable(message)
         found = await super().find(reference, entities, with_secrets=with_secrets)
         if found is None:
             return None
@@ -67,7 +78,7 @@ class BreakableRepository(InMemorySessionRepository):
         return Snapshot(
             records=found.records,
             source=self.source,
-            make_recall=lambda: RepeatableRead(recall, lambda: self.find(reference, entities)),
+            make_recall=lambda: RepeatableRead(recall, lambda: self.find(ById(found.session.id), entities)),
         )
 
     def restore(self, name: str, *, proxy_url: str) -> None:

@@ -1,10 +1,12 @@
 """Answers that are given again: the same as on the long way, for as long as what they were made of is the same."""
 
 import asyncio
+import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -321,14 +323,18 @@ async def test_answer_is_the_same_when_its_records_are_read_again(lean: Api, rou
 @pytest.mark.parametrize("source", list(ReadSource))
 async def test_answer_says_who_has_answered_when_its_records_are_read_again(lean: Api, source: ReadSource) -> None:
     """It may be another one each time: what is told, counted and logged is who it was now."""
-    await read(lean)
+    for _ in range(2):
+        await read(lean)
     lean.repository.source = source
+    await asyncio.sleep(0.05)  # What is told of the first one has been told.
+    before = len(lean.events.of(RequestFinished))
 
     again = await read(lean)
 
     long_way = await read(lean, key=None, Authorization=KEY)
     assert again.headers["Cache-Status"] == long_way.headers["Cache-Status"]
-    told = [event.cache_status for event in lean.events.of(RequestFinished)][-2:]
+    await until(lambda: len(lean.events.of(RequestFinished)) >= before + 2)
+    told = [event.cache_status for event in lean.events.of(RequestFinished)][before:]
     assert told == [again.headers["Cache-Status"]] * 2
 
 
@@ -381,6 +387,10 @@ async def test_nobody_is_let_in_again_by_what_was_true_before(
     await happen(lean)
 
     assert (await read(lean, key=key)).status == status
+    # And what does not hold any more costs nobody a second look.
+    finds = lean.repository.finds
+    assert (await read(lean, key=key)).status == status
+    assert lean.repository.finds == finds + 1
 
 
 async def test_answer_is_made_anew_when_the_same_versions_may_mean_something_else(lean: Api) -> None:
@@ -427,6 +437,46 @@ async def test_reading_again_is_refused_as_the_long_way_is_when_the_database_is_
 
     assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
     assert (await read(lean)).status == 200
+
+
+async def test_name_leads_to_its_new_owner_when_the_records_cannot_be_read_again(lean: Api) -> None:
+    """The session is gone, and another one has its name and its key: the cache knows, the database cannot say."""
+    await read(lean)
+    gone = (await read(lean)).data["session"]["id"]
+    await lean.repository.delete(ByName("test-session"))
+    await lean.create(api_key=KEY)
+    lean.repository.lost.add(UUID(gone))
+
+    again = await read(lean)
+
+    assert again.status == 200
+    assert again.data["session"]["id"] != gone
+
+
+async def test_reading_again_is_as_patient_as_the_long_way(lean: Api) -> None:
+    """A request waits for the database as long as any."""
+    await read(lean)
+    lean.repository.patience = math.inf
+
+    await read(lean)
+
+    assert 0 < lean.repository.patience <= 5.0
+
+
+async def test_answer_is_not_kept_when_a_query_was_sent(lean: Api) -> None:
+    """It means nothing, and who makes up ever other ones would crowd out what others ask for."""
+    target = "/sessions/test-session/info?x=1"
+    statuses = [
+        await raw_status(lean, f"GET {target} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n\r\n") for _ in range(2)
+    ]
+    recall_of(lean).holds = True
+    finds = lean.repository.finds
+
+    await raw_status(lean, f"GET {target} HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n\r\n")
+
+    assert statuses == [200, 200]
+    assert recall_of(lean).repeated == 0
+    assert lean.repository.finds == finds + 1
 
 
 async def test_connection_is_closed_when_the_stop_begins_while_the_records_are_read_again(lean: Api) -> None:

@@ -1,4 +1,5 @@
-"""The way of a request: let in → read → handle → answer, with the refusals in this order.
+"""The way of a request: let in → read → handle → answer, with the refusals in this order. What was answered before is
+answered again, or let in again, by what it was made of (`recalled_answers`).
 
     request ── local? ── key? ── access? ── body or query ── handler ── answer
                  │403     │401     │403      │415 413 400 422   │404 409 503
@@ -29,10 +30,11 @@ from zpmeow.api.refusals import EXPECTED_ERRORS
 from zpmeow.api.route import ApiServices, Call, Route
 from zpmeow.api.text_rules import NAME
 from zpmeow.cache.call_budget import open_budget
-from zpmeow.domain.errors import SessionNotFound
+from zpmeow.domain.errors import SessionNotFound, Unavailable
 from zpmeow.domain.patience import patience_until
 from zpmeow.domain.references import ByName
 from zpmeow.events import Observer, RequestCrashed, RequestFinished, RequestStarted
+from zpmeow.services.access import Admission
 from zpmeow.services.pauses import counting_pauses
 
 # What a request counts as whose caller gets no answer: one that was cancelled at the stop, and one whose caller hung up
@@ -162,11 +164,11 @@ class Endpoint:
         patience_ends_at = time.monotonic() + self._pipeline.truth_seconds
         admission = None
         with self._limit_patience(patience_ends_at):
-            if kept is not None and (snapshot := await kept.recall.read()) is not None:
-                answer = self._pipeline.recalled.confirm(kept, snapshot, request)
-                if answer is not None:
-                    return answer
-                admission = kept.admit(snapshot)
+            if kept is not None:
+                again = await self._read_again(kept, request)
+                if isinstance(again, Answer):
+                    return again
+                admission = again
             presented = presented_key(request)
             if route.access is not None and admission is None:
                 services.health.check_started()
@@ -191,6 +193,26 @@ class Endpoint:
                     input=sent,
                 )
             )
+
+    async def _read_again(self, kept: KeptAnswer, request: web.Request) -> Answer | Admission | None:
+        """Return the same answer if its records are the same, an admission with what was read if they have changed.
+
+        None: whoever asks has to be let in anew. Where the database does not answer, either: the name or the key may
+        lead to another session by now, which the cache has.
+        """
+        recalled = self._pipeline.recalled
+        try:
+            snapshot = await kept.recall.read()
+        except Unavailable:
+            snapshot = None
+        if snapshot is not None:
+            answer = recalled.confirm(kept, snapshot, request)
+            if answer is not None:
+                return answer
+        admission = None if snapshot is None else kept.admit(snapshot)
+        if admission is None:
+            recalled.drop(kept)
+        return admission
 
     async def _read_input(self, request: web.Request) -> object:
         route = self._route

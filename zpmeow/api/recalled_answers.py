@@ -5,19 +5,19 @@
                   ├── still current in this process' memory? ──→ the same bytes, with an id and a date of their own
                   ├── read its records again: the same? ───────→ the same answer
                   │                           the session's is? ─→ the route's handler, with what was read
-                  └── no ─────────────────────────────────────→ the way of every request (`endpoint`)
+                  └── no: it is dropped ───────────────────────→ the way of every request (`endpoint`)
 
 An answer is kept by what it was asked with: path and key as they were sent, the key as a hash. Whether it still holds
-is asked of the cache each time, so that nobody is answered longer, or with less right, than on the long way: the record
-of the session says its name and its key's hash, and was read anew. What is left out is only what the same records would
-lead to again.
+is asked of the cache each time, so that nobody is answered with anything older, or with less right, than on the long
+way: the record of the session says its name and its key's hash, and was read anew. What is left out is only what the
+same records would lead to again.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from aiohttp import HttpVersion11, web
 from cachetools import LRUCache
@@ -38,16 +38,18 @@ MAX_BYTES = 32 * 1024**2
 _STARTED = RequestStarted()
 # Whoever sends one of these is answered on the long way.
 _UNUSUAL = ("Authorization", "Expect", "Content-Length", "Transfer-Encoding", "Upgrade")
-_OWN_BYTES = 4_000  # Of an answer that is kept, besides its body: records, recall, head, place. Measured with 2,000.
+_OWN_BYTES = 4_500  # Of an answer that is kept, besides its body and path: records, recall, heads. Measured with 2,000.
 
 
 @dataclass(slots=True, kw_only=True)
 class KeptAnswer:
     """An answer, and how to tell whether it still holds.
 
-    `ask`: asks its endpoint, which is given this answer. The other fields are those of `Repeatable`.
+    `asked`: path and hash of the key. `route`: the endpoint's. `ask`: asks the endpoint, which is given this answer.
+    The other fields are those of `Repeatable`.
     """
 
+    asked: "Asked"
     recall: SnapshotRecall
     records: Mapping[Entity, Record]
     epoch_tag: str
@@ -57,7 +59,7 @@ class KeptAnswer:
     body: bytes
     route: str
     ask: "Ask"
-    _given: dict[tuple[ReadSource, bool], Answer] = field(default_factory=dict, init=False, repr=False)
+    _given: dict[bool, tuple[ReadSource, Answer]] = field(default_factory=dict, init=False, repr=False)
 
     async def ask_again(self, request: web.Request) -> web.StreamResponse:
         """Let the endpoint answer that has given this answer."""
@@ -74,14 +76,18 @@ class KeptAnswer:
         return replace(self.admission, snapshot=snapshot)
 
     def give(self, request: web.BaseRequest, source: ReadSource) -> Answer:
-        """Return it as who has it already is told so, or as others get it. Made once for each who has confirmed it."""
+        """Return it as who has it already is told so, or as others get it; made once for each who confirms it."""
         tags = request.headers.get("If-None-Match")
         has_it = tags is not None and still_holds(tags, self.etag)
-        answer = self._given.get((source, has_it))
-        if answer is None:
+        given = self._given.get(has_it)
+        if given is None or given[0] is not source:
             made = not_modified(source=source, etag=self.etag) if has_it else None
-            answer = self._given[source, has_it] = made or revalidated(self.body, source=source, etag=self.etag)
-        return answer
+            answer = made or revalidated(self.body, source=source, etag=self.etag)
+            given = self._given[has_it] = (source, answer)
+        return given[1]
+
+
+Asked: TypeAlias = tuple[str, bytes]
 
 
 class Ask(Protocol):
@@ -117,7 +123,7 @@ class RecalledAnswers:
         self._now = now
         self._epoch_tag = epoch_tag
         self._is_on = is_on
-        self._kept: LRUCache[tuple[str, bytes], KeptAnswer] = LRUCache(max_bytes, getsizeof=_size)
+        self._kept: LRUCache[Asked, KeptAnswer] = LRUCache(max_bytes, getsizeof=_size)
 
     def find(self, request: web.BaseRequest) -> KeptAnswer | None:
         """Return what the same request was answered with before, if that was kept."""
@@ -166,9 +172,10 @@ class RecalledAnswers:
             ask: asks the endpoint for an answer to such a request.
         """
         asked = self._asked(request)
-        if asked is None or _size_of(repeatable.body) > self._kept.maxsize:
+        if asked is None:
             return
-        self._kept[asked] = KeptAnswer(
+        kept = KeptAnswer(
+            asked=asked,
             recall=repeatable.make_recall(),
             records=repeatable.records,
             epoch_tag=repeatable.epoch_tag,
@@ -179,8 +186,15 @@ class RecalledAnswers:
             route=route,
             ask=ask,
         )
+        if _size(kept) <= self._kept.maxsize:
+            self._kept[asked] = kept
 
-    def _asked(self, request: web.BaseRequest) -> tuple[str, bytes] | None:
+    def drop(self, kept: KeptAnswer) -> None:
+        """Keep an answer no longer that does not hold any more, unless another one has taken its place."""
+        if self._kept.get(kept.asked) is kept:
+            del self._kept[kept.asked]
+
+    def _asked(self, request: web.BaseRequest) -> Asked | None:
         """Return what is asked for and with which key, as they were sent; None for what always goes the long way."""
         headers = request.headers
         key = headers.get("X-API-Key")
@@ -189,6 +203,9 @@ class RecalledAnswers:
             return None
         if request.version != HttpVersion11 or not request.keep_alive:
             return None
+        # A query means nothing here, and by ever other ones a caller could crowd all others' answers out.
+        if "?" in request.raw_path:
+            return None
         for name in _UNUSUAL:
             if name in headers:
                 return None
@@ -196,8 +213,4 @@ class RecalledAnswers:
 
 
 def _size(kept: KeptAnswer) -> int:
-    return _size_of(kept.body)
-
-
-def _size_of(body: bytes) -> int:
-    return len(body) + _OWN_BYTES
+    return len(kept.body) + len(kept.asked[0]) + _OWN_BYTES

@@ -60,7 +60,7 @@ class Followed:
 
     def may_still_lead(self) -> bool:
         """Tell whether none of them is known to lead elsewhere by now."""
-        return all(starmap(self._coherence.allows, self._hints))
+        return all(starmap(self._coherence.allows_at_any_age, self._hints))
 
 
 def make_recall(

@@ -7,13 +7,14 @@ since it began.
 
 from collections.abc import Mapping, Sequence
 
+from zpmeow.cache.counted import load_finished
 from zpmeow.cache.loads import Loads
 from zpmeow.cache.policy import LoadMark
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.ports import SessionReader
 from zpmeow.domain.records import Entity, ReadSource, Snapshot
 from zpmeow.domain.references import ByKeyHash, ByName
-from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, Observer
+from zpmeow.events import LoadCoalesced, LoadOutcome, Observer
 from zpmeow.repositories.cache_policies import CachePolicies
 from zpmeow.repositories.session_entries import SessionEntries
 
@@ -93,4 +94,4 @@ class ReferenceLoads:
 
     def _report_loads(self, entities: frozenset[Entity], outcome: LoadOutcome) -> None:
         for entity in entities:
-            self._observer(LoadFinished(entity, outcome))
+            self._observer(load_finished(entity, outcome))

@@ -21,8 +21,7 @@ class CachedSnapshotRecall(SnapshotRecall):
     Attributes:
         session_id: whose it is.
         entities: those of the local recall's entries, in their order.
-        led_by: the name and the key, either of which may have led here; what was read may be another session's by now
-            if this process has given one away.
+        led_by: the name and the key, either of which may have led here, and may lead to another session by now.
         local: what repeats it from this process' memory; None if that did not answer.
         read_by_id: reads it as every read, and counts that.
         counts_as: what repeating it counts as, besides hits that the inspector may look into.

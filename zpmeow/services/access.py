@@ -41,8 +41,8 @@ class Access(Enum):
 class Admission:
     """A caller who may go on, and the session that the path names (None if it names none).
 
-    `snapshot` is what was read on the way: for a session's own key, the session with the records asked
-    for; None otherwise. `sees_proxy_password`: the caller is an engine.
+    `snapshot` is what was read on the way: for a session's own key always, the session with the records asked
+    for. `sees_proxy_password`: the caller is an engine.
     """
 
     role: Role
@@ -58,7 +58,10 @@ class Admission:
 
     def check_still_opens(self, session: SessionRecord) -> None:
         """Raise Unauthorized if the caller's key was the session's, and is not any more: for who has waited since."""
-        if self.snapshot is not None and not same_secret(self.snapshot.session.key_hash, session.key_hash):
+        if self.role is not Role.SESSION:
+            return
+        assert self.snapshot is not None
+        if not same_secret(self.snapshot.session.key_hash, session.key_hash):
             raise Unauthorized(_OPENS_NOTHING)
 
 

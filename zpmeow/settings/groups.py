@@ -203,7 +203,7 @@ class CacheSettings(_Group):
     local_max_bytes: Annotated[int, size("1024GiB")] = Field(
         default=64 * 1024**2, validation_alias="CACHE_LOCAL_MAX_BYTES"
     )
-    """Memory of the tier inside the process; 0 turns it off."""
+    """Memory of the tier inside the process; 0 turns it off. Finished answers take up to 32 MiB besides."""
 
     local_ttl_seconds: Annotated[float, duration("1ms", "1h", zero_is_off=True)] = Field(
         default=5.0, validation_alias="CACHE_LOCAL_TTL"

@@ -337,16 +337,18 @@ async def test_reading_again_finds_nothing_when_the_session_is_removed(lean: Ben
 
 
 @pytest.mark.parametrize("taken", ["name", "key"])
+@pytest.mark.parametrize("later_seconds", [0, 60])
 async def test_reading_again_finds_nothing_when_this_process_has_given_its_name_or_key_to_another_session(
-    lean: Bench, taken: str
+    lean: Bench, taken: str, later_seconds: int
 ) -> None:
-    """Another process took it from the session, which neither Redis nor this process knows yet."""
+    """Another process took it from the session, which neither Redis nor this process knows yet, if ever."""
     session_id = await the_id(lean)
     recall = await recall_of(lean, ByName("a-session"))
     gone = SessionChanges(name="b-session") if taken == "name" else SessionChanges(key_hash=hash_api_key("k" * 40))
     await lean.truth.update(ById(session_id), gone)
 
     await lean.create(*(("a-session", "l" * 40) if taken == "name" else ("c-session", KEY)))
+    lean.pass_time(later_seconds)
 
     assert await recall.read() is None
 
