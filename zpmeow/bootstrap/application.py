@@ -28,6 +28,7 @@ from zpmeow.postgres.database import Database
 from zpmeow.postgres.health import DatabaseHealth
 from zpmeow.postgres.migrations import migrate
 from zpmeow.postgres.promises import PostgresOverduePromises
+from zpmeow.postgres.ready_connections import ReadyConnections
 from zpmeow.postgres.session_repository import PostgresSessionRepository
 from zpmeow.repositories.batched_finds import BatchedFinds
 from zpmeow.repositories.cache_policies import CacheLifetimes, CachePolicies
@@ -39,7 +40,7 @@ from zpmeow.services.cache_control import CacheControl, PoolFacts
 from zpmeow.services.commands import CommandService
 from zpmeow.services.control_watch import ControlWatch
 from zpmeow.services.health import HealthService
-from zpmeow.services.sessions import SessionService
+from zpmeow.services.sessions import CREDENTIALS, INFO, QR, SessionService
 from zpmeow.services.silence_sweep import SilenceSweep
 from zpmeow.settings import CacheSettings, Settings
 from zpmeow.telemetry.log_observer import LogObserver
@@ -164,6 +165,11 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
             change_log=change_log,
             inspector=inspector,
             sweep=SilenceSweep(promises=PostgresOverduePromises(database=database), observer=observer),
+            ready=ReadyConnections(
+                database=database,
+                read=(INFO, QR, CREDENTIALS),
+                pool_size=settings.database.pool_size,
+            ),
             commands=queue,
             followers=(waits.commands, waits.arrivals),
             database_url=stores.database_url,

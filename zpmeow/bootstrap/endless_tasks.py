@@ -12,6 +12,7 @@ from zpmeow.domain.commands import CommandQueue
 from zpmeow.domain.errors import Unavailable
 from zpmeow.events import Observer
 from zpmeow.postgres.change_feed import PostgresChangeFeed
+from zpmeow.postgres.ready_connections import ReadyConnections
 from zpmeow.repositories.inspector import Inspector
 from zpmeow.services.control_watch import ControlWatch
 from zpmeow.services.silence_sweep import SilenceSweep
@@ -25,7 +26,7 @@ _COMMAND_RETENTION_SECONDS = 3600.0  # So long an acknowledgement that is sent a
 
 
 class EndlessTasks:
-    """Change feed, pruning and sweeping; where there is a cache, relay, position watch and inspector, too."""
+    """Change feed, ready connections, pruning, sweeping; with a cache relay, position watch and inspector, too."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class EndlessTasks:
         change_log: ChangeLog,
         inspector: Inspector,
         sweep: SilenceSweep,
+        ready: ReadyConnections,
         commands: CommandQueue,
         followers: Sequence[ChangeFollower],
         database_url: str,
@@ -47,6 +49,7 @@ class EndlessTasks:
         self._change_log = change_log
         self._inspector = inspector
         self._sweep = sweep
+        self._ready = ready
         self._commands = commands
         self._followers = followers
         self._database_url = database_url
@@ -59,6 +62,7 @@ class EndlessTasks:
         relay = self._parts.relay
         enter = self._stack.enter_async_context
         await enter(running("prune", self._prune, observer=self._observer))
+        await enter(running("ready-connections", self._ready.run, observer=self._observer))
         await enter(running("silence-sweep", self._sweep.run, observer=self._observer))
         cache = make_cache_feed(self._parts, control_changed=self._watch.look_now, observer=self._observer)
         feed = PostgresChangeFeed(url=self._database_url, followers=(cache, *self._followers))

@@ -18,7 +18,7 @@ Not meant for PgBouncer in transaction mode: prepared statements are kept, and s
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -130,6 +130,18 @@ class Database:
         """Run one statement and return its first row."""
         return await self._call(self._requests, query, lambda connection: connection.fetchrow(sql, *arguments))
 
+    async def fetch_on_several(self, query: str, many: int, statements: Collection[tuple[str, object]]) -> None:
+        """Run the same statements, each with its argument, on so many connections at once. Returns nothing of it."""
+
+        async def run(connection: "Connection") -> None:
+            for sql, argument in statements:
+                await connection.fetch(sql, argument)
+
+        calls = (self._call(self._requests, query, run) for _ in range(many))
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
     async def fetch_row_from_reserve(self, query: str, sql: str, *arguments: object) -> asyncpg.Record | None:
         """Run one small statement on the reserved connection, within 0.9 s. For health and shared settings only."""
         return await self._call(self._reserve, query, lambda connection: connection.fetchrow(sql, *arguments))
@@ -214,6 +226,7 @@ class Database:
         connection = await asyncpg.connect(
             self._url,
             timeout=self._timeout_seconds,
+            max_cached_statement_lifetime=0,  # As long as the connection: there are fewer than it has room for.
             server_settings={
                 "application_name": APPLICATION_NAME,
                 # The statements rely on it: each sees what was committed before it began.
