@@ -23,7 +23,11 @@ def main() -> int:
     try:
         # Before the first part: `layers` writes its profiles, and then the commit would be one with changes.
         described = [*describe(_command(chosen)), versions()]
-        sections = [_measure(part) for part in chosen]
+        sections = []
+        for part in chosen:
+            sections.append(_measure(part))
+            # At once, so that it is not lost if a later part breaks off.
+            sys.stderr.write(markdown(sections[-1:], described=described))
     except LoadFailedError as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         return 1

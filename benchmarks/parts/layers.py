@@ -1,6 +1,7 @@
 """Where the CPU of a request goes, layer by layer, by a sampling profiler on the running service under load.
 
-A sample counts for the layer of the innermost function that is of one; the profiles are kept in `profiles/`.
+A sample of the event loop's thread counts for the layer of the innermost function that is of one; the profiles are kept
+in `profiles/`. The process stands still while it is looked at: else what is read is now and then no stack at all.
 """
 
 import shutil
@@ -28,6 +29,7 @@ _WARM_UP_SECONDS = 2
 _SECONDS = 8
 _SAMPLES_PER_SECOND = 250
 _MOST_LINES = 60
+_OTHER_THREADS = "Thread._bootstrap"
 
 _LOCAL, _REDIS, _NO_CACHE = "local tier", "Redis tier", "no cache"
 _SOURCES = {_LOCAL: "zpmeow-local; hit", _REDIS: "zpmeow-redis; hit", _NO_CACHE: "zpmeow; fwd=bypass"}
@@ -109,7 +111,7 @@ def _sample(pid: int) -> Counter[tuple[str, ...]]:
         message = "py-spy is missing (requirements-bench.lock has it)"
         raise LoadFailedError(message)
     with tempfile.NamedTemporaryFile(prefix="zpmeow-profile-") as raw, on_cores(OTHER_CORES):
-        options = ["--duration", str(_SECONDS), "--rate", str(_SAMPLES_PER_SECOND), "--nonblocking", "--format", "raw"]
+        options = ["--duration", str(_SECONDS), "--rate", str(_SAMPLES_PER_SECOND), "--format", "raw"]
         done = subprocess.run(
             [profiler, "record", *options, "--output", raw.name, "--pid", str(pid)],
             check=False,
@@ -126,7 +128,9 @@ def _sample(pid: int) -> Counter[tuple[str, ...]]:
     stacks: Counter[tuple[str, ...]] = Counter()
     for line in lines:
         stack, _, many = line.rpartition(" ")
-        stacks[tuple(frame.rpartition(":")[0] for frame in stack.split(";"))] += int(many)
+        frames = tuple(frame.rpartition(":")[0] for frame in stack.split(";"))
+        if not frames[0].startswith(_OTHER_THREADS):
+            stacks[frames] += int(many)
     return stacks
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.harness.page import Section
+from benchmarks.harness.wrk import LoadFailedError
 
 
 def test_page_tells_how_things_stood_at_the_beginning(
@@ -31,3 +32,26 @@ def test_page_tells_how_things_stood_at_the_beginning(
 
     assert happened == ['described make bench PARTS="layers trace"', "layers", "trace"]
     assert "- a machine\n- versions\n" in capsys.readouterr().out
+
+
+def test_what_was_measured_is_told_when_a_later_part_breaks_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half an hour of measuring is not lost for the last minute."""
+
+    def measure(part: str) -> Section:
+        if part == "layers":
+            message = "the profiler is missing"
+            raise LoadFailedError(message)
+        return Section(title=f"Of {part}")
+
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "trace", "layers"])
+    monkeypatch.setattr(command, "describe", lambda _made_by: ["- a machine"])
+    monkeypatch.setattr(command, "versions", lambda: "- versions")
+    monkeypatch.setattr(command, "_measure", measure)
+
+    assert command.main() == 1
+
+    told = capsys.readouterr().err
+    assert "## Of trace" in told
+    assert "the profiler is missing" in told
