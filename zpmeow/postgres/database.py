@@ -226,7 +226,7 @@ class Database:
         connection = await asyncpg.connect(
             self._url,
             timeout=self._timeout_seconds,
-            max_cached_statement_lifetime=0,  # As long as the connection: there are fewer than it has room for.
+            max_cached_statement_lifetime=0,  # As long as the connection, or until asyncpg's hundred places are full.
             server_settings={
                 "application_name": APPLICATION_NAME,
                 # The statements rely on it: each sees what was committed before it began.

@@ -107,6 +107,8 @@ class Inspector:
         for entity in before:
             with contextlib.suppress(CacheError):  # Of this one nothing can be said.
                 answered[entity] = await self._answered(session_id, entity)
+        if not answered:
+            return
         try:
             true = await self._true_versions(session_id, answered)
         except Unavailable:
