@@ -96,7 +96,7 @@ async def run(plan: Plan, installation: PostgresInstallation) -> Report:
         ]
         for service in world.services:
             report.problems += [
-                f"{line['message']}"
+                f"{line['message']}: {line.get('exception', '')}"
                 for line in service.lines
                 if line["level"] == "error" and "crash" in line["message"]
             ]

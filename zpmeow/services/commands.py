@@ -54,7 +54,8 @@ class CommandService(ChangeFollower):
         self._observer = observer
         self._lease_seconds = lease_seconds
         self._line = WaitingLine()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due_at = 0.0
         self._giving_back: set[asyncio.Task[None]] = set()
 
     async def next(self, position: EnginePosition, *, sessions: int, wait_seconds: float) -> Delivery:
@@ -149,8 +150,14 @@ class CommandService(ChangeFollower):
     def _look_in(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         due_at = loop.time() + max(0.0, seconds)
-        if self._timer is not None and not self._timer.cancelled() and loop.time() < self._timer.when() <= due_at:
-            return
         if self._timer is not None:
+            if self._due_at <= due_at:
+                return
             self._timer.cancel()
-        self._timer = loop.call_at(due_at, self._line.tell)
+        self._due_at = due_at
+        self._timer = loop.call_at(due_at, self._look)
+
+    def _look(self) -> None:
+        # Remembered here: what is due within half a millisecond is no TimerHandle under uvloop, and may come too early.
+        self._timer = None
+        self._line.tell()
