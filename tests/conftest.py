@@ -1,14 +1,19 @@
 """Real servers for every test that asks for one; the tests of a session share one of each unless they break it.
 
+Coroutines run on the event loop that the service runs on; a test that needs asyncio's own one asks for it by
+`pytest.mark.asyncio(loop_factories=["asyncio"])`.
+
 With ZPMEOW_FORBID_SKIPS=1 (`.ci/run`) a session in which anything was skipped has failed.
 """
 
+import asyncio
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import hypothesis
 import pytest
+import uvloop
 
 from tests.servers.postgres_server import PostgresInstallation, PostgresServer
 from tests.servers.redis_server import RedisServer
@@ -18,6 +23,16 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config,
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Give coroutines their event loop: that of the service, where a test does not name another one."""
+    marks = item.iter_markers("asyncio")
+    asked_for = any("loop_factories" in mark.kwargs for mark in marks)
+    return {"uvloop": uvloop.new_event_loop} | ({"asyncio": asyncio.new_event_loop} if asked_for else {})
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import pytest
 
@@ -26,8 +26,8 @@ class ChunkWatcher(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Remember, and answer."""
@@ -200,7 +200,8 @@ async def test_answer_comes_late_when_the_way_has_a_latency(proxy: FaultProxy, c
 
     assert await ask(streams, b"one\n") == b"first one\n"
 
-    assert asyncio.get_running_loop().time() - began >= 0.2
+    # Less what the loop may come early by: its clock counts whole milliseconds.
+    assert asyncio.get_running_loop().time() - began >= 0.19
 
 
 async def test_answer_takes_its_time_when_the_bandwidth_is_small(proxy: FaultProxy, connect: Connect) -> None:

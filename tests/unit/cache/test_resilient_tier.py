@@ -25,6 +25,8 @@ from zpmeow.cache.resilient_tier import ResilientTier
 from zpmeow.cache.tier import CacheTier, Hint
 from zpmeow.events import CircuitChanged, Event
 
+pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])  # One whose clock can be a test's.
+
 TIMEOUT_SECONDS = 0.1
 THRESHOLD = 5
 
