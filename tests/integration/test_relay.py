@@ -209,7 +209,7 @@ class Bench:
         values = await self.tier.get_many([key.text for key in keys])
         readable = {}
         for key, data in zip(keys, values, strict=True):
-            reading = None if data is None else self.codec.read(key, data, epoch=epoch)
+            reading = None if data is None else self.codec.read(key, data, epoch=epoch, now_ms=now_ms())
             readable[key] = isinstance(reading, Reading)
             if isinstance(reading, Reading):
                 assert key in truth, f"{key.text} is gone"

@@ -102,8 +102,8 @@ class EntryCodec:
             key=key.text, envelope=envelope.encode(key.text), lifetime_seconds=self._lifetime_seconds, retire=retire
         )
 
-    def read(self, key: EntryKey, data: bytes, *, epoch: bytes) -> Reading | Corruption | None:
-        """Judge the bytes that stood under the key; None: sound, but nothing to serve.
+    def read(self, key: EntryKey, data: bytes, *, epoch: bytes, now_ms: int) -> Reading | Corruption | None:
+        """Judge the bytes that stood under the key at `now_ms`; None: sound, but nothing to serve.
 
         That is so for a fence, for an entry of another epoch, and for one past all use. The same bytes are opened once:
         whoever reads them gets the same value.
@@ -113,7 +113,7 @@ class EntryCodec:
         if isinstance(opened, Corruption):
             return opened
         envelope, reading = opened
-        if reading is None or envelope.epoch != epoch or self._now_ms() >= envelope.usable_until_ms:
+        if reading is None or envelope.epoch != epoch or now_ms >= envelope.usable_until_ms:
             return None
         return reading
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from zpmeow.cache.background import BackgroundTasks
-from zpmeow.cache.coherence import Belief, Coherence, Verdict
+from zpmeow.cache.coherence import Belief, Coherence
 from zpmeow.cache.counted import looked_up
 from zpmeow.cache.entry_codec import EntryCodec, Reading
 from zpmeow.cache.envelope import Corruption
@@ -79,10 +79,7 @@ class Lookups:
             found.was_asked = not isinstance(error, CacheBypassed)
             found.unanswered = self._fail(keys, outcome_of(error))
             return found
-        verdict = self._coherence.judge(position)
-        now_ms = self._now_ms()
-        for key, data in zip(keys, stored, strict=True):
-            self._judge(found, key, data, verdict, now_ms)
+        self._judge(found, keys, stored, self._coherence.judge(position).belief)
         return found
 
     async def peek(self, key: EntryKey) -> int | None:
@@ -91,9 +88,11 @@ class Lookups:
         if epoch is None:
             return None
         position, data = await self._tier.get_many([POSITION_KEY, key.text])
-        trusted = self._coherence.judge(position).belief is Belief.TRUSTED
-        reading = None if data is None or not trusted else self._codec.read(key, data, epoch=epoch)
-        if not isinstance(reading, Reading) or self._now_ms() >= reading.fresh_until_ms:
+        if data is None or self._coherence.judge(position).belief is not Belief.TRUSTED:
+            return None
+        now_ms = self._now_ms()
+        reading = self._codec.read(key, data, epoch=epoch, now_ms=now_ms)
+        if not isinstance(reading, Reading) or now_ms >= reading.fresh_until_ms:
             return None
         return reading.version if self._coherence.allows(key.text, reading.version) else None
 
@@ -136,29 +135,33 @@ class Lookups:
             self._observer(looked_up(key.policy.entity, Tier.REDIS, outcome))
         return dict.fromkeys(keys, Unanswered(outcome))
 
-    def _judge(self, found: Found, key: EntryKey, data: bytes | None, verdict: Verdict, now_ms: int) -> None:
-        epoch = self._coherence.epoch
+    def _judge(self, found: Found, keys: Sequence[EntryKey], stored: Sequence[bytes | None], belief: Belief) -> None:
+        epoch, now_ms = self._coherence.epoch, self._now_ms()
         assert epoch is not None
-        trusted = verdict.belief is Belief.TRUSTED
-        # That there is nothing needs no belief.
-        missed = LookupOutcome.MISS if trusted or data is None else LookupOutcome.BYPASS
-        reading = None if data is None else self._codec.read(key, data, epoch=epoch)
-        if isinstance(reading, Corruption):
-            assert data is not None
-            corrupt = data
-            self._observer(CorruptEntryFound(key.text, reading))
-            self._background.start(lambda: self._tier.discard(key.text, corrupt), name="discard-corrupt")
-            reading, missed = None, LookupOutcome.CORRUPT
-        if reading is not None and not self._coherence.allows(key.text, reading.version):
-            reading = None
-        if reading is not None and trusted and now_ms < reading.fresh_until_ms:
-            self._observer(looked_up(key.policy.entity, Tier.REDIS, LookupOutcome.HIT))
-            found.answers[key] = Answer(value=reading.value, version=reading.version, origin=Origin.TIER)
-            found.readings[key] = reading
-            return
-        found.unanswered[key] = Unanswered(missed, reading, verdict.belief)
-        if reading is None:
-            self._observer(looked_up(key.policy.entity, Tier.REDIS, missed))
+        trusted = belief is Belief.TRUSTED
+        for key, data in zip(keys, stored, strict=True):
+            # That there is nothing needs no belief.
+            missed = LookupOutcome.MISS if trusted or data is None else LookupOutcome.BYPASS
+            reading = None if data is None else self._codec.read(key, data, epoch=epoch, now_ms=now_ms)
+            if isinstance(reading, Corruption):
+                assert data is not None
+                self._tell_of_corrupt(key, data, reading)
+                reading, missed = None, LookupOutcome.CORRUPT
+            if reading is not None and not self._coherence.allows(key.text, reading.version):
+                reading = None
+            if reading is not None and trusted and now_ms < reading.fresh_until_ms:
+                self._observer(looked_up(key.policy.entity, Tier.REDIS, LookupOutcome.HIT))
+                found.answers[key] = Answer(value=reading.value, version=reading.version, origin=Origin.TIER)
+                found.readings[key] = reading
+                continue
+            found.unanswered[key] = Unanswered(missed, reading, belief)
+            if reading is None:
+                self._observer(looked_up(key.policy.entity, Tier.REDIS, missed))
+
+    def _tell_of_corrupt(self, key: EntryKey, data: bytes, corruption: Corruption) -> None:
+        """Tell of what stands there, and have it removed."""
+        self._observer(CorruptEntryFound(key.text, corruption))
+        self._background.start(lambda: self._tier.discard(key.text, data), name="discard-corrupt")
 
     def _fallback_origin(self, key: EntryKey, one: Unanswered, may_be_stale: Collection[EntryKey]) -> Origin | None:
         now_ms = self._now_ms()

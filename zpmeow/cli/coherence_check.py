@@ -55,11 +55,16 @@ async def examine_coherence(database: Database, tier: RedisTier, *, deep: bool) 
 async def _compare(database: Database, tier: RedisTier, epoch: bytes, *, is_still: bool) -> AsyncIterator[Finding]:
     """Tell what differs: broken, unless nobody brings the changes now, so that nobody believes what lacks them."""
     verdict = Verdict.WARNING if is_still else Verdict.BROKEN
+
+    def now_ms() -> int:
+        return int(time.time() * 1000)
+
     check = DeepCheck(
         tier=tier,
         find_many=PostgresSessionRepository(database=database).find_many,
         policies=CachePolicies(_ANY_LIFETIMES),
-        codec=EntryCodec(now_ms=lambda: int(time.time() * 1000)),
+        codec=EntryCodec(now_ms=now_ms),
+        now_ms=now_ms,
         epoch=epoch,
     )
     told = 0

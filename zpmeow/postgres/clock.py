@@ -57,5 +57,7 @@ class DatabaseClock(Clock):
         """Return the time in seconds since 1970: exact to a microsecond, and a tenth of the cost of dates."""
         is_known = self._zero is not None
         now = self._zero_seconds + self._monotonic() if is_known else self._wall_clock().timestamp()
-        self._last_seconds = max(self._last_seconds, now)
-        return self._last_seconds
+        if now < self._last_seconds:
+            return self._last_seconds
+        self._last_seconds = now
+        return now

@@ -82,14 +82,16 @@ class DeepCheck:
         find_many: FindMany,
         policies: CachePolicies,
         codec: EntryCodec,
+        now_ms: Callable[[], int],
         epoch: bytes,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Compare `tier` with what `find_many` says."""
+        """Compare `tier` with what `find_many` says. `now_ms`: the clock that `codec` goes by."""
         self._tier = tier
         self._find_many = find_many
         self._policies = policies
         self._codec = codec
+        self._now_ms = now_ms
         self._epoch = epoch
         self._sleep = sleep
         self.counts = DeepCounts()
@@ -135,7 +137,8 @@ class DeepCheck:
             return None
         entity = Entity(parsed["entity"])
         entry_key = self._policies.entry_key(session_id, entity)
-        reading = None if data is None else self._codec.read(entry_key, data, epoch=self._epoch)
+        now_ms = self._now_ms()
+        reading = None if data is None else self._codec.read(entry_key, data, epoch=self._epoch, now_ms=now_ms)
         if reading is None:
             counts.void += 1
             return None

@@ -78,7 +78,7 @@ def test_value_tells_its_times_and_is_nothing_when_they_are_over(
 
     clock.now_ms = LOADED_AT_MS + after_ms
 
-    assert codec.read(KEY, entry.envelope, epoch=EPOCH) == expected
+    assert codec.read(KEY, entry.envelope, epoch=EPOCH, now_ms=clock.now_ms) == expected
 
 
 def test_value_ends_at_its_own_expiry_when_that_comes_first(codec: EntryCodec, clock: FakeClock) -> None:
@@ -88,7 +88,7 @@ def test_value_ends_at_its_own_expiry_when_that_comes_first(codec: EntryCodec, c
 
     clock.now_ms = 5000
 
-    assert codec.read(KEY, entry.envelope, epoch=EPOCH) is None
+    assert codec.read(KEY, entry.envelope, epoch=EPOCH, now_ms=clock.now_ms) is None
 
 
 @given(chance=st.floats(0, 1), expires_at_ms=st.none() | st.integers(0, 200_000))
@@ -122,7 +122,7 @@ def test_stale_time_counts_from_the_end_of_freshness_when_there_is_jitter(clock:
 
     found = []
     for clock.now_ms in (LOADED_AT_MS + 83_999, LOADED_AT_MS + 84_000):
-        found.append(codec.read(KEY, entry.envelope, epoch=EPOCH))
+        found.append(codec.read(KEY, entry.envelope, epoch=EPOCH, now_ms=clock.now_ms))
 
     assert found == [
         Reading(value="v", version=7, fresh_until_ms=LOADED_AT_MS + 54_000, usable_until_ms=LOADED_AT_MS + 84_000),
@@ -134,7 +134,7 @@ def test_fence_reads_as_nothing_when_it_stands_there(codec: EntryCodec) -> None:
     """A fence is neither a value nor corrupt."""
     entry = codec.fence(KEY, 7, epoch=EPOCH, retire=False)
 
-    assert codec.read(KEY, entry.envelope, epoch=EPOCH) is None
+    assert codec.read(KEY, entry.envelope, epoch=EPOCH, now_ms=LOADED_AT_MS) is None
     assert entry.lifetime_seconds == FENCE_SECONDS
 
 
@@ -145,7 +145,7 @@ def test_key_outlives_a_fence_when_the_policy_is_short(codec: EntryCodec) -> Non
 
 def test_entry_reads_as_nothing_when_it_is_of_another_epoch(codec: EntryCodec) -> None:
     """Void, but not corrupt: it was sound in its day."""
-    assert codec.read(KEY, value_of(codec).envelope, epoch=OTHER_EPOCH) is None
+    assert codec.read(KEY, value_of(codec).envelope, epoch=OTHER_EPOCH, now_ms=LOADED_AT_MS) is None
 
 
 @pytest.mark.parametrize("excess_bytes", [0, MAX_ENVELOPE_BYTES])
@@ -157,14 +157,14 @@ def test_value_becomes_a_fence_when_it_is_too_large_for_an_entry(codec: EntryCod
 
     assert (largest.retire, len(largest.envelope)) == (False, MAX_ENVELOPE_BYTES)
     assert entry.retire
-    assert codec.read(KEY, entry.envelope, epoch=EPOCH) is None
+    assert codec.read(KEY, entry.envelope, epoch=EPOCH, now_ms=LOADED_AT_MS) is None
 
 
 def test_payload_is_corrupt_when_it_does_not_decode(codec: EntryCodec) -> None:
     """A sound envelope around something else is of another schema."""
     entry = value_of(codec, key=EntryKey(KEY, replace(POLICY, encode=lambda _value: b"not json")))
 
-    assert codec.read(KEY, entry.envelope, epoch=EPOCH) is Corruption.SCHEMA
+    assert codec.read(KEY, entry.envelope, epoch=EPOCH, now_ms=LOADED_AT_MS) is Corruption.SCHEMA
 
 
 @given(data=st.data())
@@ -177,18 +177,18 @@ def test_entry_is_corrupt_when_any_bit_is_flipped_or_any_part_is_cut(data: st.Da
     flipped = bytearray(sound)
     flipped[position // 8] ^= 1 << position % 8
 
-    assert isinstance(codec.read(KEY, bytes(flipped), epoch=EPOCH), Corruption)
-    assert isinstance(codec.read(KEY, sound[:cut], epoch=EPOCH), Corruption)
-    assert isinstance(codec.read(KEY, sound + b"\0", epoch=EPOCH), Corruption)
+    assert isinstance(codec.read(KEY, bytes(flipped), epoch=EPOCH, now_ms=LOADED_AT_MS), Corruption)
+    assert isinstance(codec.read(KEY, sound[:cut], epoch=EPOCH, now_ms=LOADED_AT_MS), Corruption)
+    assert isinstance(codec.read(KEY, sound + b"\0", epoch=EPOCH, now_ms=LOADED_AT_MS), Corruption)
 
 
 def test_entry_is_corrupt_when_it_is_of_another_key_kind_or_schema(codec: EntryCodec) -> None:
     """An entry answers only where it belongs."""
     sound = value_of(codec).envelope
 
-    other_key = codec.read(EntryKey("zpmeow:{2}:thing", KEY.policy), sound, epoch=EPOCH)
-    other_kind = codec.read(EntryKey(KEY, replace(POLICY, kind=8)), sound, epoch=EPOCH)
-    other_schema = codec.read(EntryKey(KEY, replace(POLICY, schema=2)), sound, epoch=EPOCH)
+    other_key = codec.read(EntryKey("zpmeow:{2}:thing", KEY.policy), sound, epoch=EPOCH, now_ms=LOADED_AT_MS)
+    other_kind = codec.read(EntryKey(KEY, replace(POLICY, kind=8)), sound, epoch=EPOCH, now_ms=LOADED_AT_MS)
+    other_schema = codec.read(EntryKey(KEY, replace(POLICY, schema=2)), sound, epoch=EPOCH, now_ms=LOADED_AT_MS)
 
     assert (other_key, other_kind, other_schema) == (Corruption.KEY, Corruption.SCHEMA, Corruption.SCHEMA)
 
@@ -209,10 +209,14 @@ def test_same_bytes_are_decoded_once_and_judged_each_time(codec: EntryCodec, clo
     key = counting_key(decoded)
     data = value_of(codec, key=key).envelope
 
-    assert codec.read(key, data, epoch=EPOCH) == codec.read(key, bytes(bytearray(data)), epoch=EPOCH) == READING
-    assert codec.read(key, data, epoch=OTHER_EPOCH) is None
+    assert (
+        codec.read(key, data, epoch=EPOCH, now_ms=clock.now_ms)
+        == codec.read(key, bytes(bytearray(data)), epoch=EPOCH, now_ms=clock.now_ms)
+        == READING
+    )
+    assert codec.read(key, data, epoch=OTHER_EPOCH, now_ms=clock.now_ms) is None
     clock.now_ms = READING.usable_until_ms
-    assert codec.read(key, data, epoch=EPOCH) is None
+    assert codec.read(key, data, epoch=EPOCH, now_ms=clock.now_ms) is None
     assert decoded == [b'"v"']
 
 
@@ -222,7 +226,9 @@ def test_large_entries_are_decoded_each_time(codec: EntryCodec) -> None:
     key = counting_key(decoded)
     data = value_of(codec, Loaded(value="v" * 3000, version=7), key=key).envelope
 
-    assert codec.read(key, data, epoch=EPOCH) == codec.read(key, data, epoch=EPOCH)
+    assert codec.read(key, data, epoch=EPOCH, now_ms=LOADED_AT_MS) == codec.read(
+        key, data, epoch=EPOCH, now_ms=LOADED_AT_MS
+    )
     assert len(decoded) == 2
 
 
@@ -230,5 +236,5 @@ def test_undecodable_entry_of_another_epoch_is_void_and_not_corrupt(codec: Entry
     """Nobody looks into what is void."""
     entry = value_of(codec, key=EntryKey(KEY, replace(POLICY, encode=lambda _value: b"not json")))
 
-    assert codec.read(KEY, entry.envelope, epoch=OTHER_EPOCH) is None
-    assert codec.read(KEY, entry.envelope, epoch=EPOCH) is Corruption.SCHEMA
+    assert codec.read(KEY, entry.envelope, epoch=OTHER_EPOCH, now_ms=LOADED_AT_MS) is None
+    assert codec.read(KEY, entry.envelope, epoch=EPOCH, now_ms=LOADED_AT_MS) is Corruption.SCHEMA

@@ -85,6 +85,7 @@ class Bench:
             find_many=self.truth.find_many,
             policies=self.policies,
             codec=self.codec,
+            now_ms=lambda: NOW_MS,
             epoch=EPOCH,
             sleep=self.sleep,
         )
