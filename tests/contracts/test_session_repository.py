@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
+from itertools import pairwise
 from uuid import UUID, uuid4
 
 import pytest
@@ -625,6 +626,33 @@ async def test_find_many_returns_those_that_there_are(
     for session_id, snapshot in found.items():
         assert snapshot.records == (await read(repository, session_id, entities)).records
     assert await repository.find_many([], entities) == {}
+
+
+async def test_find_many_shows_each_change_when_it_was_asked_before(repository: SessionRepository) -> None:
+    """What was read of a session before has no say in what is read now."""
+    made = await repository.create(new_session("alpha"))
+    reference = ById(made.session.id)
+    changes: list[Callable[[], Awaitable[object]]] = [
+        lambda: repository.update(reference, SessionChanges(webhook=Webhook(url="https://a.test", events=("status",)))),
+        lambda: repository.update(reference, SessionChanges(webhook=Webhook(url="https://a.test", events=("qr",)))),
+        lambda: repository.update(reference, SessionChanges(name="beta", key_hash=b"2" * 32)),
+        lambda: repository.change_status(reference, transitions.connect),
+        lambda: repository.put_qr(reference, "one", 60.0),
+        lambda: repository.put_qr(reference, "two", 60.0),
+        lambda: repository.put_credential(reference, DEVICE),
+        lambda: repository.remove_credential(reference),
+    ]
+
+    said = [(await repository.find_many([reference.id], ALL))[reference.id].records]
+    for change in changes:
+        await change()
+        found = await repository.find_many([reference.id], ALL)
+        assert found[reference.id].records == (await read(repository, reference.id)).records
+        said.append(found[reference.id].records)
+    await repository.delete(reference)
+
+    assert all(one != other for one, other in pairwise(said))
+    assert await repository.find_many([reference.id], ALL) == {}
 
 
 async def test_recent_returns_the_last_changed_first_when_there_are_more_than_asked_for(

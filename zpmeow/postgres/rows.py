@@ -1,6 +1,7 @@
 """From rows to records: one function a record, by the column names that `statements` gives them."""
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from uuid import UUID
 
@@ -18,6 +19,9 @@ from zpmeow.domain.records import (
     StatusRecord,
     Webhook,
 )
+
+MOST_REMEMBERED = 2048
+"""Arbitrary: some 6 MB with usual records."""
 
 
 def session_record(row: Row) -> SessionRecord:
@@ -90,3 +94,24 @@ def snapshot(row: Row, *entities: Entity) -> Snapshot:
     """Read the session's own record and those of the entities."""
     records = {Entity.SESSION: session_record(row), **{entity: _READERS[entity](row) for entity in entities}}
     return Snapshot(records=records, source=ReadSource.MISS)
+
+
+class SnapshotReader:
+    """Reads rows of one statement; one that says what that session's last row said is the same snapshot."""
+
+    def __init__(self, entities: Collection[Entity], *, most: int = MOST_REMEMBERED) -> None:
+        """Read the session's own record and those of the entities; remember so many sessions' last rows."""
+        self._entities = tuple(entities)
+        self._most = most
+        self._last: OrderedDict[UUID, tuple[Row, Snapshot]] = OrderedDict()
+
+    def read(self, row: Row) -> Snapshot:
+        """Return what the row says."""
+        last = self._last.get(row["id"])
+        if last is not None and last[0] == row:
+            return last[1]
+        found = snapshot(row, *self._entities)
+        self._last[found.session.id] = row, found
+        if len(self._last) > self._most:
+            self._last.popitem(last=False)
+        return found

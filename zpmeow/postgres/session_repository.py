@@ -31,7 +31,7 @@ from zpmeow.domain.transitions import StatusChange, changes_nothing
 from zpmeow.postgres import statements
 from zpmeow.postgres.database import Database, Transaction
 from zpmeow.postgres.refusals import device_in_use, key_taken, name_taken, refusals
-from zpmeow.postgres.rows import qr_record, session_record, snapshot, status_record
+from zpmeow.postgres.rows import SnapshotReader, qr_record, session_record, snapshot, status_record
 
 _ALL = frozenset(Entity)
 _ONLY_SESSION = frozenset({Entity.SESSION})
@@ -43,6 +43,7 @@ class PostgresSessionRepository(SessionRepository):
     def __init__(self, *, database: Database) -> None:
         """Work on the database."""
         self._database = database
+        self._readers = {children: SnapshotReader(children) for children in statements.FIND_MANY}
 
     @override
     async def find(
@@ -204,7 +205,8 @@ class PostgresSessionRepository(SessionRepository):
     async def find_many(self, session_ids: Collection[UUID], entities: frozenset[Entity]) -> dict[UUID, Snapshot]:
         children = entities - _ONLY_SESSION
         rows = await self._database.fetch("find_many", statements.FIND_MANY[children], list(session_ids))
-        return {row["id"]: snapshot(row, *children) for row in rows}
+        read = self._readers[children].read
+        return {row["id"]: read(row) for row in rows}
 
     async def _write(
         self,

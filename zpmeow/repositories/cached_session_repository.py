@@ -50,6 +50,7 @@ _SOURCES = {
     Origin.STALE: ReadSource.STALE,
 }
 _HITS = {Origin.LOCAL, Origin.TIER}
+_FROM_THE_TRUTH = {ReadSource.MISS, ReadSource.BYPASS}
 _BADNESS = {source: badness for badness, source in enumerate(ReadSource)}
 
 
@@ -214,7 +215,8 @@ class CachedSessionRepository(SessionRepository):
         keys, entities = both_ways.keys, both_ways.entities
 
         async def load(missing: Sequence[EntryKey]) -> Mapping[EntryKey, Loaded]:
-            found = await self._reader.find(ById(session_id), frozenset(entities[key] for key in missing))
+            ones = wanted if len(missing) == len(keys) else frozenset(entities[key] for key in missing)
+            found = await self._reader.find(ById(session_id), ones)
             if found is None:
                 return {}
             return {key: self._entries.loaded(found.records[entities[key]]) for key in missing}
@@ -262,7 +264,7 @@ class CachedSessionRepository(SessionRepository):
         )
 
     def _tell_of(self, snapshot: Snapshot) -> None:
-        from_cache = snapshot.source not in {ReadSource.MISS, ReadSource.BYPASS}
+        from_cache = snapshot.source not in _FROM_THE_TRUTH
         self._observer(SessionRead(snapshot.session.name, from_cache))
 
     async def _find_by_hint(self, reference: Hinted, wanted: frozenset[Entity]) -> Snapshot | None:

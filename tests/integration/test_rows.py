@@ -1,0 +1,82 @@
+"""Rows that say what that session's last row said are not read into records again."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from zpmeow.domain.ports import NewSession
+from zpmeow.domain.records import Entity, Webhook
+from zpmeow.postgres import statements
+from zpmeow.postgres.database import Database
+from zpmeow.postgres.migrations import migrate
+from zpmeow.postgres.rows import SnapshotReader, snapshot
+from zpmeow.postgres.session_repository import PostgresSessionRepository
+
+CHILDREN = frozenset({Entity.STATUS, Entity.QR, Entity.CREDENTIAL})
+WEBHOOK = Webhook(url="https://a.test/hook", events=("status", "qr"))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A database with the newest schema."""
+    await migrate(url=database_url)
+    database = await Database.open(url=database_url, pool_size=2, timeout_seconds=10.0)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def rows(database: Database) -> list[asyncpg.Record]:
+    """Return the rows of all sessions, in the order of their names."""
+    ids = await database.fetch("ids", "SELECT array_agg(id) AS ids FROM sessions")
+    found = await database.fetch("find_many", statements.FIND_MANY[CHILDREN], ids[0]["ids"])
+    return sorted(found, key=lambda row: str(row["name"]))
+
+
+async def create(database: Database, *names: str) -> None:
+    """Make sessions with a webhook."""
+    repository = PostgresSessionRepository(database=database)
+    for name in names:
+        await repository.create(NewSession(name=name, key_hash=name.encode().ljust(32, b"."), webhook=WEBHOOK))
+
+
+async def test_row_is_the_same_snapshot_when_it_says_the_same(database: Database) -> None:
+    """Also with a webhook, whose events are a list."""
+    await create(database, "alpha", "beta")
+    reader = SnapshotReader(CHILDREN)
+
+    first = [reader.read(row) for row in await rows(database)]
+    again = [reader.read(row) for row in await rows(database)]
+
+    assert [one is other for one, other in zip(first, again, strict=True)] == [True, True]
+    assert first == [snapshot(row, *CHILDREN) for row in await rows(database)]
+    assert [one.session.name for one in first] == ["alpha", "beta"]
+
+
+async def test_row_is_read_anew_when_anything_is_another(database: Database) -> None:
+    """A version that has not changed proves nothing: triggers can be off."""
+    await create(database, "alpha")
+    reader = SnapshotReader(CHILDREN)
+    (row,) = await rows(database)
+    before = reader.read(row)
+
+    await database.fetch("forge", "ALTER TABLE sessions DISABLE TRIGGER ALL")
+    await database.fetch("forge", "UPDATE sessions SET webhook_events = ARRAY['message']")
+    (row,) = await rows(database)
+    after = reader.read(row)
+
+    assert row["version"] == before.session.version
+    assert after == snapshot(row, *CHILDREN) != before
+
+
+async def test_last_rows_are_kept_when_there_are_too_many(database: Database) -> None:
+    """The bound is one of sessions; what was read first goes first."""
+    await create(database, "alpha", "beta", "gamma")
+    reader = SnapshotReader(CHILDREN, most=2)
+
+    first = [reader.read(row) for row in await rows(database)]
+    again = [reader.read(row) for row in reversed(await rows(database))]
+
+    assert [one is other for one, other in zip(reversed(first), again, strict=True)] == [True, True, False]
