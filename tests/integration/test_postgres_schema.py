@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import RFC_4122, UUID
 
 import asyncpg
 import pytest
@@ -83,6 +83,26 @@ async def test_all_rows_are_made_when_somebody_inserts_into_sessions(
     assert found is not None
     assert found.session.id == session_id
     assert len(set(found.versions)) == 4
+
+
+async def test_ids_begin_with_their_time_when_sessions_are_made(
+    psql: "asyncpg.Connection[asyncpg.Record]", repository: PostgresSessionRepository
+) -> None:
+    """Whoever makes them: 48 bits of milliseconds, then chance, as RFC 9562 has it for version 7."""
+    before = await psql.fetchval("SELECT clock_timestamp()")
+    by_hand = [await psql.fetchval(INSERT, f"by-hand-{number}") for number in range(50)]
+    ours = (await repository.create(new_session("ours"))).session.id
+    after = await psql.fetchval("SELECT clock_timestamp()")
+
+    ids = [UUID(int=each.int) for each in (*by_hand, ours)]
+
+    assert {(each.version, each.variant) for each in ids} == {(7, RFC_4122)}
+    milliseconds = [each.int >> 80 for each in ids]
+    assert milliseconds == sorted(milliseconds)
+    assert int(before.timestamp() * 1000) <= milliseconds[0] <= milliseconds[-1] <= after.timestamp() * 1000
+    chance = [each.int & ((1 << 62) - 1) for each in ids]
+    assert len(set(chance)) == len(ids)
+    assert len({part >> 54 for part in chance}) > 10  # The first bits are of chance, too.
 
 
 @pytest.mark.parametrize("role", ["origin", "replica"])
