@@ -80,3 +80,17 @@ async def test_last_rows_are_kept_when_there_are_too_many(database: Database) ->
     again = [reader.read(row) for row in reversed(await rows(database))]
 
     assert [one is other for one, other in zip(reversed(first), again, strict=True)] == [True, True, False]
+
+
+async def test_large_row_is_read_each_time(database: Database) -> None:
+    """What is kept is bounded in bytes, too."""
+    await create(database, "alpha")
+    reader = SnapshotReader(CHILDREN)
+    small = reader.read((await rows(database))[0])
+    await database.fetch("enlarge", "UPDATE sessions SET webhook_url = 'https://a.test/' || repeat('x', 2048)")
+
+    first = reader.read((await rows(database))[0])
+    again = reader.read((await rows(database))[0])
+
+    assert first == again != small
+    assert first is not again

@@ -88,7 +88,8 @@ class Lookups:
         if epoch is None:
             return None
         position, data = await self._tier.get_many([POSITION_KEY, key.text])
-        if data is None or self._coherence.judge(position).belief is not Belief.TRUSTED:
+        trusted = self._coherence.judge(position).belief is Belief.TRUSTED
+        if data is None or not trusted:
             return None
         now_ms = self._now_ms()
         reading = self._codec.read(key, data, epoch=epoch, now_ms=now_ms)

@@ -22,6 +22,7 @@ from zpmeow.domain.records import (
 
 MOST_REMEMBERED = 2048
 """Arbitrary: some 6 MB with usual records."""
+_REMEMBERED_BYTES = 2048
 
 
 def session_record(row: Row) -> SessionRecord:
@@ -97,7 +98,7 @@ def snapshot(row: Row, *entities: Entity) -> Snapshot:
 
 
 class SnapshotReader:
-    """Reads rows of one statement; one that says what that session's last row said is the same snapshot."""
+    """Reads rows of one statement; a small one that says what that session's last row said is the same snapshot."""
 
     def __init__(self, entities: Collection[Entity], *, most: int = MOST_REMEMBERED) -> None:
         """Read the session's own record and those of the entities; remember so many sessions' last rows."""
@@ -111,7 +112,12 @@ class SnapshotReader:
         if last is not None and last[0] == row:
             return last[1]
         found = snapshot(row, *self._entities)
-        self._last[found.session.id] = row, found
-        if len(self._last) > self._most:
-            self._last.popitem(last=False)
+        if _text_bytes(row) <= _REMEMBERED_BYTES:
+            self._last[found.session.id] = row, found
+            if len(self._last) > self._most:
+                self._last.popitem(last=False)
         return found
+
+
+def _text_bytes(row: Row) -> int:
+    return sum(len(value) for value in row.values() if isinstance(value, (str, bytes)))

@@ -154,10 +154,9 @@ class CommandService(ChangeFollower):
             if self._due_at <= due_at:
                 return
             self._timer.cancel()
-        self._due_at = due_at
+        self._due_at = due_at  # The handle cannot tell: under uvloop one of half a millisecond knows no time.
         self._timer = loop.call_at(due_at, self._look)
 
     def _look(self) -> None:
-        # Remembered here: what is due within half a millisecond is no TimerHandle under uvloop, and may come too early.
-        self._timer = None
+        self._timer = None  # It may have come a little before its time.
         self._line.tell()
