@@ -21,8 +21,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="only these")
     chosen = parser.parse_args().parts or PARTS
-    # As by Ctrl-C: everything that was started is stopped.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # Before the first part: `layers` writes its profiles, and then the commit would be one with changes.
         described = [*describe(_command(chosen)), versions()]
@@ -54,4 +52,6 @@ def _measure(part: str) -> Section:
 
 
 if __name__ == "__main__":
+    # As by Ctrl-C: everything that was started is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -18,7 +18,6 @@ from zpmeow.domain.records import Entity, SessionStatus
 from zpmeow.domain.references import ById, ByName
 from zpmeow.postgres.control_store import PostgresControlStore
 from zpmeow.postgres.database import Database
-from zpmeow.postgres.migrations import migrate
 from zpmeow.postgres.promises import PostgresOverduePromises
 from zpmeow.postgres.session_repository import PostgresSessionRepository
 
@@ -26,17 +25,6 @@ TABLES = ["sessions", "session_status", "session_qr", "session_credential"]
 CHILDREN = TABLES[1:]
 ALL = frozenset(Entity)
 INSERT = "INSERT INTO sessions (name, key_hash) VALUES ($1, sha256($1::text::bytea)) RETURNING id"
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    """A database with the newest schema."""
-    await migrate(url=database_url)
-    database = await Database.open(url=database_url, pool_size=10, timeout_seconds=10.0)
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 @pytest.fixture

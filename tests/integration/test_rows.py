@@ -1,31 +1,16 @@
 """Rows that say what that session's last row said are not read into records again."""
 
-from collections.abc import AsyncIterator
-
 import asyncpg
-import pytest
 
 from zpmeow.domain.ports import NewSession
 from zpmeow.domain.records import Entity, Webhook
 from zpmeow.postgres import statements
 from zpmeow.postgres.database import Database
-from zpmeow.postgres.migrations import migrate
 from zpmeow.postgres.rows import SnapshotReader, snapshot
 from zpmeow.postgres.session_repository import PostgresSessionRepository
 
 CHILDREN = frozenset({Entity.STATUS, Entity.QR, Entity.CREDENTIAL})
 WEBHOOK = Webhook(url="https://a.test/hook", events=("status", "qr"))
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    """A database with the newest schema."""
-    await migrate(url=database_url)
-    database = await Database.open(url=database_url, pool_size=2, timeout_seconds=10.0)
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 async def rows(database: Database) -> list[asyncpg.Record]:

@@ -1,0 +1,19 @@
+"""What several of these tests work on."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from zpmeow.postgres.database import Database
+from zpmeow.postgres.migrations import migrate
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A database with the newest schema."""
+    await migrate(url=database_url)
+    database = await Database.open(url=database_url, pool_size=10, timeout_seconds=10.0)
+    try:
+        yield database
+    finally:
+        await database.close()
