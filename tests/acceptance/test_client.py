@@ -194,7 +194,8 @@ async def test_the_service_is_given_the_time_that_it_asks_for() -> None:
         began = time.monotonic()
         await client.connect("test-session")
 
-    assert time.monotonic() - began >= 1
+    # Less what the loop may come early by: its clock counts whole milliseconds.
+    assert time.monotonic() - began >= 0.99
     await runner.cleanup()
 
 

@@ -300,7 +300,8 @@ async def test_write_has_what_its_admission_left_of_the_time_for_the_database(ap
 
     assert ended.status == 200
     assert 4 < left[0] <= 5
-    assert left[-1] < left[0] - 0.2
+    # Less what the loop may come early by: its clock counts whole milliseconds.
+    assert left[-1] < left[0] - 0.19
 
 
 async def test_client_that_hangs_up_in_its_body_crashes_nothing(api: Api) -> None:
