@@ -93,10 +93,11 @@ class CacheModeChanged:
 
 @dataclass(slots=True)
 class LoadFinished:
-    """The database was asked for one entry."""
+    """The database was asked for so many entries."""
 
     entity: str
     outcome: LoadOutcome
+    count: int = 1
 
 
 @dataclass(slots=True)

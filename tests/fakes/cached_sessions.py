@@ -19,14 +19,13 @@ from zpmeow.cache.policy import TruthState
 from zpmeow.cache.tier import CacheTier
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.errors import Unavailable
-from zpmeow.domain.patience import wait_patiently
 from zpmeow.domain.ports import Clock, SessionRepository
 from zpmeow.events import Observer, ignore
-from zpmeow.repositories.batched_finds import BatchedFinds
 from zpmeow.repositories.cache_feed import CacheFeed
 from zpmeow.repositories.cache_policies import CacheLifetimes, CachePolicies
 from zpmeow.repositories.cached_session_repository import CachedSessionRepository
 from zpmeow.repositories.change_keys import ChangeKeys
+from zpmeow.repositories.entry_loads import entry_load_limits
 from zpmeow.repositories.inspector import Inspector
 from zpmeow.repositories.invalidation_relay import InvalidationRelay
 
@@ -111,7 +110,7 @@ def make_cached_sessions(
         now_ms=now_ms,
         truth_state=truth_state,
         unavailable=Unavailable,
-        wait=wait_patiently,
+        limits=entry_load_limits(most_under_way=10, truth_seconds=5.0),
         grace_seconds=5,
         observer=observer,
     )
@@ -136,7 +135,6 @@ def make_cached_sessions(
     feed.opened(database=change_log.database, since=clock.now(), heard_at=monotonic())
     repository = CachedSessionRepository(
         truth=truth,
-        reader=BatchedFinds(truth=truth, most_under_way=10, truth_seconds=5.0),
         cache=cache,
         policies=policies,
         clock=clock,

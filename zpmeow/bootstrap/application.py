@@ -18,6 +18,7 @@ from zpmeow.bootstrap.cache_wiring import open_cache
 from zpmeow.bootstrap.endless_tasks import EndlessTasks
 from zpmeow.bootstrap.stores import Stores
 from zpmeow.bootstrap.supervision import running
+from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.errors import Unavailable
 from zpmeow.events import Observer, Observers
 from zpmeow.postgres.change_log import PostgresChangeLog
@@ -30,9 +31,9 @@ from zpmeow.postgres.migrations import migrate
 from zpmeow.postgres.promises import PostgresOverduePromises
 from zpmeow.postgres.ready_connections import ReadyConnections
 from zpmeow.postgres.session_repository import PostgresSessionRepository
-from zpmeow.repositories.batched_finds import BatchedFinds
 from zpmeow.repositories.cache_policies import CacheLifetimes, CachePolicies
 from zpmeow.repositories.cached_session_repository import CachedSessionRepository
+from zpmeow.repositories.entry_loads import entry_load_limits
 from zpmeow.repositories.inspector import Inspector
 from zpmeow.services.access import AccessService
 from zpmeow.services.arrivals import Arrivals
@@ -129,6 +130,9 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
                 settings=settings.cache,
                 breaker=settings.breaker,
                 database_timeout_seconds=settings.database.timeout_seconds,
+                load_limits=entry_load_limits(
+                    most_under_way=settings.database.pool_size, truth_seconds=settings.database.timeout_seconds
+                ),
                 policies=policies,
                 change_log=change_log,
                 now_ms=clock.now_ms,
@@ -142,14 +146,8 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
         inspector = Inspector(
             truth=truth, cache=parts.cache, policies=policies, one_in=settings.cache.inspect_one_in, observer=observer
         )
-        finds = BatchedFinds(
-            truth=truth,
-            most_under_way=settings.database.pool_size,
-            truth_seconds=settings.database.timeout_seconds,
-        )
         sessions = CachedSessionRepository(
             truth=truth,
-            reader=finds,
             cache=parts.cache,
             policies=policies,
             clock=clock,
@@ -193,7 +191,7 @@ async def open_application(*, settings: Settings, stores: Stores, logs: Logs) ->
                 store=store,
                 watch=watch,
                 database=database_health,
-                pool=_PoolInspection(database, finds),
+                pool=_PoolInspection(database, parts.cache),
                 feed_is_live=lambda: parts.coherence.feed_is_live,
             ),
             log_control=logs,
@@ -270,14 +268,14 @@ class _Waits:
 class _PoolInspection:
     """The pool's figures in the services' words."""
 
-    def __init__(self, database: Database, finds: BatchedFinds) -> None:
+    def __init__(self, database: Database, cache: TieredCache) -> None:
         self._database = database
-        self._finds = finds
+        self._cache = cache
 
     def pool_facts(self) -> PoolFacts:
-        """Return the figures of now. Who waits for a batch waits for a connection, one step before the pool."""
+        """Return the figures of now. Who waits for a load to begin waits for a connection, one step before the pool."""
         now = self._database.statistics()
-        return PoolFacts(size=now.size, idle=now.idle, in_use=now.in_use, waiting=now.waiting + self._finds.waiting)
+        return PoolFacts(size=now.size, idle=now.idle, in_use=now.in_use, waiting=now.waiting + self._cache.waiting)
 
 
 def _lifetimes(settings: CacheSettings) -> CacheLifetimes:

@@ -11,6 +11,7 @@ from zpmeow.cache.breaker import CircuitBreaker
 from zpmeow.cache.coherence import CLOCK_MARGIN_SECONDS, Coherence
 from zpmeow.cache.entry_codec import EntryCodec
 from zpmeow.cache.floors import FLOOR_SECONDS, Floors
+from zpmeow.cache.loads import LoadLimits
 from zpmeow.cache.local_tier import LocalTier
 from zpmeow.cache.mode import CacheMode
 from zpmeow.cache.null_tier import NullTier
@@ -23,7 +24,6 @@ from zpmeow.cache.tier import CacheTier
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.changes import ChangeLog
 from zpmeow.domain.errors import Unavailable
-from zpmeow.domain.patience import wait_patiently
 from zpmeow.domain.ports import ControlState
 from zpmeow.events import Observer
 from zpmeow.postgres.database import Database
@@ -81,6 +81,7 @@ async def open_cache(
     change_log: ChangeLog,
     now_ms: Callable[[], int],
     database: Database,
+    load_limits: LoadLimits,
     observer: Observer,
 ) -> AsyncIterator[CacheParts]:
     """Open the cache; without a URL it is the no-op cache. Works with Redis away."""
@@ -112,7 +113,7 @@ async def open_cache(
             now_ms=now_ms,
             truth_state=_make_truth_state(database, coherence, settings.local_ttl_seconds),
             unavailable=Unavailable,
-            wait=wait_patiently,
+            limits=load_limits,
             grace_seconds=settings.local_ttl_seconds,
             observer=observer,
         )

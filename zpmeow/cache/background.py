@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from zpmeow.events import BackgroundTaskCrashed, Observer
 
-MAX_TASKS = 1_000  # Each holds one fill of some KiB; beyond that the tier cannot keep up and fills are dropped.
+MAX_TASKS = (
+    1_000  # Arbitrary. Each holds what one load brought; beyond that the tier cannot keep up and fills are dropped.
+)
 
 
 class BackgroundTasks:

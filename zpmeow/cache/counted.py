@@ -2,16 +2,10 @@
 
 from functools import cache
 
-from zpmeow.events import CacheLookedUp, LoadFinished, LoadOutcome, LookupOutcome, Tier
+from zpmeow.events import CacheLookedUp, LookupOutcome, Tier
 
 
 @cache
 def looked_up(entity: str, tier: Tier, outcome: LookupOutcome) -> CacheLookedUp:
     """Return the event that says so."""
     return CacheLookedUp(entity, tier, outcome)
-
-
-@cache
-def load_finished(entity: str, outcome: LoadOutcome) -> LoadFinished:
-    """Return the event that says so."""
-    return LoadFinished(entity, outcome)

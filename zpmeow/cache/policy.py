@@ -47,15 +47,20 @@ class EntryPolicy:
 
 
 class EntryKey(str):
-    """Where an entry stands: a text that has a policy. Keys are hashed dozens of times a read; a text remembers."""
+    """Where an entry stands: a text that has a policy. Keys are hashed dozens of times a read; a text remembers.
 
-    __slots__ = ("policy",)
+    `of` says what the entry is of, to who loads it.
+    """
+
+    __slots__ = ("of", "policy")
     policy: EntryPolicy
+    of: Any
 
-    def __new__(cls, text: str, policy: EntryPolicy) -> Self:
+    def __new__(cls, text: str, policy: EntryPolicy, *, of: object = None) -> Self:
         """Make the key of an entry of this policy."""
         key = super().__new__(cls, text)
         key.policy = policy
+        key.of = of
         return key
 
     @property
@@ -118,10 +123,16 @@ class LoadMark:
 
 
 class Loader(Protocol):
-    """Asks the truth for some keys at once. What is missing in the answer does not exist."""
+    """Asks the truth for some keys at once. What is missing in the answer does not exist.
 
-    async def __call__(self, keys: Sequence[EntryKey], /) -> Mapping[EntryKey, Loaded]:
-        """Load the values of the keys, or raise the error that means: the truth cannot answer now."""
+    Keys for which the same is asked (equal as objects) may be loaded together, those of several callers too.
+    """
+
+    async def __call__(self, keys: Sequence[EntryKey], /) -> Mapping[EntryKey, Loaded | Exception]:
+        """Load the values of the keys, or raise the error that means: the truth cannot answer now.
+
+        An exception in the place of a value is that key's alone.
+        """
         ...
 
 

@@ -1,149 +1,258 @@
-"""One load per key at a time: callers that come while it is under way wait for that one.
+"""One load per key at a time: callers that come while it is under way wait for that one. Those of one turn of the event
+loop, or while all flights that may be under way are, share a flight.
 
-The load runs in a task and a context of its own. A caller that goes away cancels neither the load nor the other
+    load(a) ─┐
+    load(b) ─┼── one turn ── fly([a, b, c]) ──→ each caller's own answer
+    load(c) ─┘
+
+The flight is a task and has a context of its own. A caller that goes away cancels neither the load nor the other
 callers; a load that nobody waits for any more still ends, and its failure is not reported as unhandled.
 Who cannot tell whether what a load will bring is outdated can bound how old the ones are that are joined. A caller that
 was on its way when a load ended (it asked a tier first) takes what that brought, as if it had been a moment earlier: of
 a crowd, most come too late to join.
-(The idea: Go's x/sync/singleflight. Unlike there, one flight may carry several keys.)
+(The ideas: Go's x/sync/singleflight, and Facebook's DataLoader.)
 """
 
 import asyncio
+import contextlib
 import contextvars
 import math
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeAlias, TypeVar
 
 from zpmeow.cache.event_loop import OwnLoop
 
+J = TypeVar("J", bound=Hashable)
 K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+R = TypeVar("R")
 
-
-Wait: TypeAlias = Callable[["asyncio.Future[Mapping[Any, Any]]"], Awaitable[Mapping[Any, Any]]]
+Landing: TypeAlias = "asyncio.Future[None]"
+Wait: TypeAlias = Callable[[Landing], Awaitable[None]]
 """Waits for a future that is its caller's own, to be given up by ending it."""
 
 
-async def wait_without_limit(landing: asyncio.Future[V]) -> V:
+async def wait_without_limit(landing: Landing) -> None:
     """Wait until the flight has landed, whenever that is."""
-    return await landing
+    await landing
 
 
 LINGER_SECONDS = 0.25
 """How long what was brought is kept for those on their way: some times what a tier's deadline lets them take."""
 
-_Landed: TypeAlias = tuple["asyncio.Task[Mapping[K, V]]", float, float]
-"""A flight, when it began, and when it landed."""
+MOST_KEYS = 300
+"""Arbitrary: the conversation costs next to nothing by then, and the first need not wait long for the last."""
 
 
-class SingleFlight(Generic[K, V]):
-    """Coalesces loads by key."""
+class Flight(Generic[J, K, R]):
+    """Some keys that are loaded together.
+
+    Attributes:
+        job: how.
+        keys: which.
+        opened_at: when the first of them was asked for, by the monotonic clock.
+        lingers: whether what it brings is kept for those who are on their way when it lands.
+        brought: what it has brought.
+    """
+
+    __slots__ = ("_landings", "began_at", "brought", "job", "keys", "landed_at", "lingers", "opened_at")
+    brought: R
+
+    def __init__(self, job: J, *, opened_at: float) -> None:
+        """Open it, without keys."""
+        self.job = job
+        self.keys: list[K] = []
+        self.opened_at = opened_at
+        self.began_at = math.inf
+        self.landed_at = math.inf
+        self.lingers = False
+        self._landings: list[Landing] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait for it."""
+        return sum(not landing.done() for landing in self._landings)
+
+    def landing(self, loop: asyncio.AbstractEventLoop) -> Landing:
+        """Return what ends as the flight does, for one caller; ended before, it does nothing to the flight."""
+        landing: Landing = loop.create_future()
+        self._landings.append(landing)
+        return landing
+
+    def land(self, now: float, error: BaseException | None) -> None:
+        """Tell all who wait."""
+        self.landed_at = now
+        for landing in self._landings:
+            if landing.done():
+                continue
+            if error is None:
+                landing.set_result(None)
+            elif isinstance(error, asyncio.CancelledError):
+                landing.cancel()
+            else:
+                landing.set_exception(error)
+        self._landings.clear()
+
+
+class SingleFlight(Generic[J, K, R]):
+    """Coalesces loads by key, and gathers keys by job."""
 
     def __init__(
         self,
         *,
+        fly: Callable[[Flight[J, K, R]], Awaitable[R]],
         on_coalesced: Callable[[K], None],
         join_since: Callable[[], float] = lambda: -math.inf,
         wait: Wait = wait_without_limit,
+        most_keys: int = MOST_KEYS,
+        most_under_way: float = math.inf,
+        boarding_seconds: float = math.inf,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with no flights.
 
         Args:
+            fly: loads the keys of a flight.
             on_coalesced: is called for each key that a caller finds under way.
             join_since: when a flight must have begun, or later, to be joined now, by `monotonic`.
             wait: waits for a flight as long as the caller has time; may give it up.
+            most_keys: with so many keys a flight takes no others.
+            most_under_way: so many fly at once; what comes meanwhile is gathered.
+            boarding_seconds: one that has waited for so long takes no other keys.
             monotonic: seconds.
         """
+        self._fly_with = fly
         self._on_coalesced = on_coalesced
         self._wait = wait
         self._join_since = join_since
+        self._most_keys = most_keys
+        self._most_under_way = most_under_way
+        self._boarding_seconds = boarding_seconds
         self._monotonic = monotonic
-        self._flights: dict[K, tuple[asyncio.Task[Mapping[K, V]], float]] = {}
-        self._landed: dict[K, _Landed[K, V]] = {}
+        self._loop = OwnLoop()
+        self._open: dict[J, Flight[J, K, R]] = {}
+        self._flights: dict[K, Flight[J, K, R]] = {}
+        self._line: deque[Flight[J, K, R]] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._landed: dict[K, Flight[J, K, R]] = {}
         """Those that landed last are at the end."""
         self._forgetting: asyncio.TimerHandle | None = None
-        self._loop = OwnLoop()
-        self._tasks: set[asyncio.Task[Mapping[K, V]]] = set()
 
     @property
     def in_flight(self) -> int:
         """How many keys are being loaded now."""
         return len(self._flights)
 
-    async def load(
-        self,
-        keys: Sequence[K],
-        load: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]],
-        *,
-        asked_at: float = math.inf,
-        lingers: bool = True,
-    ) -> dict[K, V]:
-        """Return what `load` finds for the keys, joining the flights that are under way.
+    @property
+    def waiting(self) -> int:
+        """How many callers wait for a flight that may not begin yet."""
+        return sum(flight.waiting for flight in self._line)
 
-        `asked_at`: when the caller began, by `monotonic`; what has landed since is good enough for it. `lingers`: what
-        this load brings is kept for those who are on their way now.
+    async def load(
+        self, keys: Sequence[K], job: J, *, asked_at: float = math.inf, lingers: bool = True
+    ) -> dict[Flight[J, K, R], list[K]]:
+        """Load the keys, joining the flights that are under way; return those, landed, and which keys each has brought.
+
+        `job`: keys with equal ones may be loaded together. `asked_at`: when the caller began, by `monotonic`; what has
+        landed since is good enough for it. `lingers`: what this load brings is kept for those who are on their way now.
         Raises what the loads raise. After a cancellation the loads go on.
         """
-        joined: dict[asyncio.Task[Mapping[K, V]], list[K]] = {}
+        joined: dict[Flight[J, K, R], list[K]] = {}
         rest = []
         oldest = self._join_since()
         for key in keys:
-            task = self._under_way(key, oldest, asked_at)
-            if task is None:
+            flight = self._find_flight(key, oldest, asked_at)
+            if flight is None:
                 rest.append(key)
             else:
-                joined.setdefault(task, []).append(key)
+                joined.setdefault(flight, []).append(key)
                 self._on_coalesced(key)
         if rest:
-            joined[self._start(rest, load, lingers=lingers)] = rest
-        found: dict[K, V] = {}
-        for task, wanted in joined.items():
-            values = await self._wait(_landing(task))
-            found.update((key, values[key]) for key in wanted if key in values)
-        return found
-
-    def _under_way(self, key: K, oldest: float, asked_at: float) -> asyncio.Task[Mapping[K, V]] | None:
-        flight = self._flights.get(key)
-        if flight is not None and flight[1] >= oldest:
-            return flight[0]
-        landed = self._landed.get(key)
-        if landed is not None and landed[1] >= oldest and landed[2] > asked_at:
-            return landed[0]
-        return None
+            joined.setdefault(self._board(rest, job, lingers=lingers), []).extend(rest)
+        landings = [flight.landing(self._loop()) for flight in joined if flight.landed_at == math.inf]
+        try:
+            for landing in landings:
+                await self._wait(landing)
+        except BaseException:
+            _leave(landings)
+            raise
+        return joined
 
     async def close(self, *, grace_seconds: float) -> None:
         """Wait for the flights under way; their own deadlines end them in any case."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=grace_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                while self._flights or self._under_way:
+                    if self._under_way:
+                        await asyncio.wait(self._under_way)
+                    else:
+                        await asyncio.sleep(0)  # They begin when this turn is over.
 
-    def _start(
-        self, keys: list[K], load: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], *, lingers: bool
-    ) -> asyncio.Task[Mapping[K, V]]:
-        async def fly() -> Mapping[K, V]:
-            return await load(keys)
+    def _find_flight(self, key: K, oldest: float, asked_at: float) -> Flight[J, K, R] | None:
+        flight = self._flights.get(key)
+        if flight is not None and flight.began_at >= oldest:
+            return flight
+        landed = self._landed.get(key)
+        if landed is not None and landed.began_at >= oldest and landed.landed_at > asked_at:
+            return landed
+        return None
 
-        # In a context of nobody's: whoever joins must not be bound to what its first caller has left.
-        task = self._loop().create_task(fly(), context=contextvars.Context())
-        self._tasks.add(task)
-        began = self._monotonic()
+    def _board(self, keys: list[K], job: J, *, lingers: bool) -> Flight[J, K, R]:
+        """Add the keys to a flight that has not begun."""
+        now = self._monotonic()
+        flight = self._open.get(job)
+        if flight is None or now - flight.opened_at > self._boarding_seconds:
+            flight = self._open[job] = Flight(job, opened_at=now)
+            # In a context of nobody's: whoever joins must not be bound to what its first caller has left.
+            self._loop().call_soon(self._complete, flight, context=contextvars.Context())
+        flight.keys += keys
+        flight.lingers = flight.lingers or lingers
         for key in keys:
-            self._flights[key] = (task, began)
-        task.add_done_callback(lambda _done: self._land(keys, task, lingers=lingers))
-        return task
+            self._flights[key] = flight
+        if len(flight.keys) >= self._most_keys:
+            del self._open[job]
+        return flight
 
-    def _land(self, keys: list[K], task: asyncio.Task[Mapping[K, V]], *, lingers: bool) -> None:
-        self._tasks.discard(task)
-        # Marks a failure as seen, for the case that every caller has gone away.
-        failed = task.cancelled() or task.exception() is not None
-        for key in keys:
-            flight = self._flights.get(key)
-            if flight is not None and flight[0] is task:
+    def _complete(self, flight: Flight[J, K, R]) -> None:
+        """The turn is over: begin, or wait, open for other keys, until one of those under way has landed."""
+        if len(self._under_way) < self._most_under_way:
+            self._begin(flight)
+        else:
+            self._line.append(flight)
+
+    def _begin(self, flight: Flight[J, K, R]) -> None:
+        if self._open.get(flight.job) is flight:
+            del self._open[flight.job]
+        task = self._loop().create_task(self._fly(flight))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if self._line:
+            self._begin(self._line.popleft())
+
+    async def _fly(self, flight: Flight[J, K, R]) -> None:
+        flight.began_at = self._monotonic()
+        try:
+            flight.brought = await self._fly_with(flight)
+        except asyncio.CancelledError as error:
+            self._land(flight, error)
+            raise
+        except Exception as error:  # noqa: BLE001  (each caller's own to raise)
+            self._land(flight, error)
+        else:
+            self._land(flight, None)
+
+    def _land(self, flight: Flight[J, K, R], error: BaseException | None) -> None:
+        for key in flight.keys:
+            if self._flights.get(key) is flight:
                 del self._flights[key]
-                if lingers and not failed:
+                if flight.lingers and error is None:
                     self._landed.pop(key, None)
-                    self._landed[key] = (*flight, self._monotonic())
+                    self._landed[key] = flight
+        flight.land(self._monotonic(), error)
         self._forget_later()
 
     def _forget_later(self) -> None:
@@ -154,32 +263,15 @@ class SingleFlight(Generic[K, V]):
     def _forget(self) -> None:
         self._forgetting = None
         old = self._monotonic() - LINGER_SECONDS
-        for key, landed in list(self._landed.items()):
-            if landed[2] > old:
+        for key, flight in list(self._landed.items()):
+            if flight.landed_at > old:
                 break
             del self._landed[key]
         self._forget_later()
 
 
-def _landing(flight: asyncio.Task[V]) -> asyncio.Future[V]:
-    """Return a future of one caller's own, which ends as the flight does; ended before, it does nothing to the flight.
-
-    (`asyncio.shield` makes one that nobody but the flight may end.)
-    """
-    landing: asyncio.Future[V] = flight.get_loop().create_future()
-
-    def land(flight: asyncio.Task[V]) -> None:
-        if landing.done():
-            return
-        if flight.cancelled():
-            landing.cancel()
-        elif (error := flight.exception()) is not None:
-            landing.set_exception(error)
-        else:
-            landing.set_result(flight.result())
-
-    if flight.done():
-        land(flight)
-    else:
-        flight.add_done_callback(land)
-    return landing
+def _leave(landings: Sequence[Landing]) -> None:
+    """Wait no longer; how the flights end is not for this caller to see."""
+    for landing in landings:
+        if not landing.cancel() and not landing.cancelled():
+            landing.exception()

@@ -10,17 +10,19 @@ No error of a tier leaves this class: a read that the tiers cannot answer is loa
 unless there is something that may be answered while the truth is silent (`lookups.py`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from zpmeow.cache.background import BackgroundTasks
 from zpmeow.cache.call_budget import outside_budget
 from zpmeow.cache.coherence import Coherence
-from zpmeow.cache.counted import load_finished, looked_up
+from zpmeow.cache.counted import looked_up
 from zpmeow.cache.entry_codec import EntryCodec
 from zpmeow.cache.errors import CacheError
 from zpmeow.cache.hints import Hints
-from zpmeow.cache.loads import Loads
+from zpmeow.cache.loads import Load, LoadLimits, Loads
 from zpmeow.cache.local_tier import NEGATIVE_SECONDS, LocalTier
 from zpmeow.cache.lookups import Found, Lookups, Unanswered
 from zpmeow.cache.policy import (
@@ -34,15 +36,27 @@ from zpmeow.cache.policy import (
     TruthState,
 )
 from zpmeow.cache.recall import Followed, Recall, make_recall
-from zpmeow.cache.single_flight import Wait
 from zpmeow.cache.tier import CacheTier
 from zpmeow.cache.updates import Updates
-from zpmeow.events import LoadCoalesced, LoadOutcome, LookupOutcome, Observer, Tier
+from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, LookupOutcome, Observer, Tier
 
+J = TypeVar("J", bound=Hashable)
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 _TRIED = frozenset({LookupOutcome.MISS, LookupOutcome.CORRUPT})
+_ONLY_BYPASSED = frozenset({LookupOutcome.BYPASS})
+
+_FILL_ENTRIES = 30
+"""Arbitrary: a conversation with a tier costs little more than that of one, and on a narrow line not all is lost."""
+
+
+class _Job(NamedTuple):
+    """How entries are loaded: by whom, whether the tier was left alone, and what stands there that is known corrupt."""
+
+    load: Loader
+    bypassed: bool
+    corrupt: frozenset[EntryKey] = frozenset()
 
 
 class TieredCache:
@@ -58,7 +72,7 @@ class TieredCache:
         now_ms: Callable[[], int],
         truth_state: Callable[[], TruthState],
         unavailable: type[Exception],
-        wait: Wait,
+        limits: LoadLimits,
         grace_seconds: float,
         observer: Observer,
     ) -> None:
@@ -72,7 +86,7 @@ class TieredCache:
             now_ms: the database's clock.
             truth_state: whether the truth answers, as far as is known without asking.
             unavailable: what loads raise when the truth cannot answer.
-            wait: waits for a load as long as the caller has time; may give it up by raising `unavailable`.
+            limits: of the loads; who gives up waiting raises `unavailable`.
             grace_seconds: how long after the last word of the feed all that is fresh may be answered while the truth
                 is silent.
             observer: is told of each look-up, load and change sent.
@@ -82,13 +96,15 @@ class TieredCache:
         self._coherence = coherence
         self._now_ms = now_ms
         self._unavailable = unavailable
-        self._wait = wait
         self._observer = observer
         self._background = BackgroundTasks(observer=observer, expected=CacheError)
         self.hints = Hints(tier=tier, local=local, coherence=coherence, background=self._background, observer=observer)
         self._updates = Updates(tier=tier, codec=codec, coherence=coherence, observer=observer)
-        self._loads: Loads[EntryKey, Loaded | None] = self.make_loads(
-            is_outdated=self._is_outdated, on_coalesced=lambda key: observer(LoadCoalesced(key.policy.entity))
+        self._loads: Loads[_Job, EntryKey, Loaded | None] = self.make_loads(
+            load=self._load_and_keep,
+            is_outdated=self._is_outdated,
+            on_coalesced=lambda key: observer(LoadCoalesced(key.policy.entity)),
+            limits=limits,
         )
         self._lookups = Lookups(
             tier=tier,
@@ -108,7 +124,8 @@ class TieredCache:
 
         Args:
             keys: what is wanted. One round trip for all.
-            load: asks the truth for those that the tiers cannot answer, in one call.
+            load: asks the truth for those that the tiers cannot answer, in one call; with those of other callers whose
+                `load` is equal to this one.
             may_be_stale: for which of them a value past its freshness is good enough when the truth
                 cannot answer.
 
@@ -177,14 +194,20 @@ class TieredCache:
         self._local.drop_below(key_text, version)
 
     def make_loads(
-        self, *, is_outdated: Callable[[K, V, LoadMark], bool], on_coalesced: Callable[[K], None]
-    ) -> Loads[K, V]:
-        """Make loads by other keys than entries', joined and repeated by the same rules."""
+        self,
+        *,
+        load: Load[J, K, V],
+        is_outdated: Callable[[K, V, LoadMark], bool],
+        on_coalesced: Callable[[K], None],
+        limits: LoadLimits,
+    ) -> Loads[J, K, V]:
+        """Make loads, by other keys than entries' too, joined and repeated by the same rules."""
         return Loads(
+            load=load,
             coherence=self._coherence,
             is_outdated=is_outdated,
             on_coalesced=on_coalesced,
-            wait=self._wait,
+            limits=limits,
         )
 
     def begin_anew(self) -> None:
@@ -211,8 +234,12 @@ class TieredCache:
         `known_corrupt`: what stands there has been found corrupt and counted; its removal may not be done yet.
         """
         self.keep(values, mark)
-        if values and mark.epoch is not None:
-            self._background.start(lambda: self._updates.fill(values, mark, known_corrupt=known_corrupt), name="fill")
+        if mark.epoch is None:
+            return
+        entries = list(values.items())
+        for start in range(0, len(entries), _FILL_ENTRIES):
+            portion = dict(entries[start : start + _FILL_ENTRIES])
+            self._background.start(partial(self._updates.fill, portion, mark, known_corrupt=known_corrupt), name="fill")
 
     def keep(self, values: Mapping[EntryKey, Loaded], mark: LoadMark) -> None:
         """Keep loaded values in this process, unless they may be outdated."""
@@ -223,6 +250,11 @@ class TieredCache:
             if self._coherence.allows(key.text, loaded.version):
                 fresh_until_ms = self._codec.fresh_until_ms(key, loaded, loaded_at_ms=mark.began_at_ms)
                 self._put_locally(key, loaded.value, loaded.version, (fresh_until_ms - now_ms) / 1000)
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait until the truth may be asked for them."""
+        return self._loads.waiting
 
     async def close(self, *, grace_seconds: float) -> None:
         """Let loads and fills end, within their deadlines and the grace."""
@@ -275,40 +307,49 @@ class TieredCache:
     async def _load_truth(
         self, unanswered: Mapping[EntryKey, Unanswered], load: Loader, asked: LoadMark | None
     ) -> dict[EntryKey, Answer]:
-        corrupt = {key for key, one in unanswered.items() if one.outcome is LookupOutcome.CORRUPT}
-        bypassed = all(one.outcome is LookupOutcome.BYPASS for one in unanswered.values())
-
-        async def load_and_keep(wanted: Sequence[EntryKey], mark: LoadMark) -> Mapping[EntryKey, Loaded | None]:
-            loaded = await self._load_once(wanted, load)
-            if bypassed:
-                self.keep(loaded, mark)
-            else:
-                self.fill(loaded, mark, known_corrupt=corrupt)
-            brought = {key: loaded.get(key) for key in wanted}
-            for key, one in brought.items():
-                if one is None:
-                    self._keep_absent(key, mark)
-            return brought
-
+        outcomes = {one.outcome for one in unanswered.values()}
+        job = _Job(load, outcomes == _ONLY_BYPASSED)
+        if LookupOutcome.CORRUPT in outcomes:
+            corrupt = (key for key, one in unanswered.items() if one.outcome is LookupOutcome.CORRUPT)
+            job = _Job(load, bypassed=False, corrupt=frozenset(corrupt))
         answers = {}
-        for key, one in (await self._loads.load(list(unanswered), load_and_keep, asked=asked)).items():
+        for key, one in (await self._loads.load(list(unanswered), job, asked=asked)).items():
             if one is None:
                 continue
             origin = Origin.LOAD_AFTER_MISS if unanswered[key].outcome in _TRIED else Origin.LOAD_AFTER_BYPASS
             answers[key] = Answer(value=one.value, version=one.version, origin=origin)
         return answers
 
-    async def _load_once(self, keys: Sequence[EntryKey], load: Loader) -> Mapping[EntryKey, Loaded]:
-        try:
-            loaded = await load(keys)
-        except Exception:
-            for key in keys:
-                self._observer(load_finished(key.policy.entity, LoadOutcome.ERROR))
-            raise
+    async def _load_and_keep(
+        self, job: _Job, keys: Sequence[EntryKey], mark: LoadMark
+    ) -> Mapping[EntryKey, Loaded | Exception | None]:
+        """Load what is wanted by several callers, or by one; what is not there is None."""
+        brought = await self._load_once(job.load, keys)
+        loaded = {key: one for key, one in brought.items() if not isinstance(one, Exception)}
+        if job.bypassed:
+            self.keep(loaded, mark)
+        else:
+            self.fill(loaded, mark, known_corrupt=job.corrupt)
+        if len(brought) == len(keys):
+            return brought
         for key in keys:
-            outcome = LoadOutcome.FOUND if key in loaded else LoadOutcome.ABSENT
-            self._observer(load_finished(key.policy.entity, outcome))
-        return loaded
+            if key not in brought:
+                self._keep_absent(key, mark)
+        return {key: brought.get(key) for key in keys}
+
+    async def _load_once(self, load: Loader, keys: Sequence[EntryKey]) -> Mapping[EntryKey, Loaded | Exception]:
+        try:
+            brought = await load(keys)
+        except Exception:
+            self._tell_of_loads(dict.fromkeys(keys, LoadOutcome.ERROR))
+            raise
+        self._tell_of_loads({key: _outcome(brought.get(key)) for key in keys})
+        return brought
+
+    def _tell_of_loads(self, outcomes: Mapping[EntryKey, LoadOutcome]) -> None:
+        counts = Counter((key.policy.entity, outcome) for key, outcome in outcomes.items())
+        for (entity, outcome), count in counts.items():
+            self._observer(LoadFinished(entity, outcome, count))
 
     def _is_outdated(self, key: EntryKey, loaded: Loaded | None, mark: LoadMark) -> bool:
         if loaded is None:
@@ -329,3 +370,9 @@ class TieredCache:
     def _put_locally(self, key: EntryKey, value: object, version: int, seconds: float) -> None:
         answer = Answer(value=value, version=version, origin=Origin.LOCAL)
         self._local.put(key.text, answer, version=version, size_bytes=key.policy.weigh(value), seconds=seconds)
+
+
+def _outcome(one: Loaded | Exception | None) -> LoadOutcome:
+    if one is None:
+        return LoadOutcome.ABSENT
+    return LoadOutcome.ERROR if isinstance(one, Exception) else LoadOutcome.FOUND

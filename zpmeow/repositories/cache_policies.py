@@ -134,4 +134,4 @@ class CachePolicies:
         return SessionKeys({entity: self._entry_key(session_id, entity) for entity in entities})
 
     def _make_entry_key(self, session_id: UUID, entity: Entity) -> EntryKey:
-        return EntryKey(f"zpmeow:{{{session_id}}}:{entity}", self._policies[entity])
+        return EntryKey(f"zpmeow:{{{session_id}}}:{entity}", self._policies[entity], of=(session_id, entity))

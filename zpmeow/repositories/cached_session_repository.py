@@ -17,10 +17,10 @@ from uuid import UUID
 
 from typing_extensions import override
 
-from zpmeow.cache.policy import Answer, EntryKey, Loaded, Origin
+from zpmeow.cache.policy import Answer, EntryKey, Loader, Origin
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.api_key import same_secret
-from zpmeow.domain.ports import Clock, NewSession, Page, Removal, SessionChanges, SessionReader, SessionRepository
+from zpmeow.domain.ports import Clock, NewSession, Page, Removal, SessionChanges, SessionRepository
 from zpmeow.domain.records import (
     Entity,
     ReadSource,
@@ -33,6 +33,7 @@ from zpmeow.domain.references import ById, ByKeyHash, ByName, SessionReference, 
 from zpmeow.domain.transitions import StatusChange
 from zpmeow.events import Observer, SessionRead
 from zpmeow.repositories.cache_policies import CachePolicies
+from zpmeow.repositories.entry_loads import EntryLoads
 from zpmeow.repositories.inspector import Inspector
 from zpmeow.repositories.reference_loads import Hinted, ReferenceLoads
 from zpmeow.repositories.session_entries import SessionEntries
@@ -61,24 +62,23 @@ class CachedSessionRepository(SessionRepository):
         self,
         *,
         truth: SessionRepository,
-        reader: SessionReader,
         cache: TieredCache,
         policies: CachePolicies,
         clock: Clock,
         inspector: Inspector,
         observer: Observer,
     ) -> None:
-        """Stand before `truth`, and load from it by `reader`; show the hits to `inspector`."""
+        """Stand before `truth`; show the hits to `inspector`."""
         self._truth = truth
-        self._reader = reader
         self._cache = cache
         self._policies = policies
         self._entries = SessionEntries(policies=policies, clock=clock)
+        self._loaders: dict[frozenset[Entity], Loader] = {}
         self._inspector = inspector
         self._observer = observer
         self._writes = Uninterrupted()
         self._loads = ReferenceLoads(
-            truth=reader, cache=cache, policies=policies, entries=self._entries, observer=observer
+            truth=truth, cache=cache, policies=policies, entries=self._entries, observer=observer
         )
 
     @override
@@ -214,15 +214,8 @@ class CachedSessionRepository(SessionRepository):
         both_ways = self._policies.session_keys(session_id, wanted)
         keys, entities = both_ways.keys, both_ways.entities
 
-        async def load(missing: Sequence[EntryKey]) -> Mapping[EntryKey, Loaded]:
-            ones = wanted if len(missing) == len(keys) else frozenset(entities[key] for key in missing)
-            found = await self._reader.find(ById(session_id), ones)
-            if found is None:
-                return {}
-            return {key: self._entries.loaded(found.records[entities[key]]) for key in missing}
-
         stale_allowed = entities.keys() if may_be_stale else both_ways.besides_session
-        answers = await self._cache.get_or_load(list(entities), load, may_be_stale=stale_allowed)
+        answers = await self._cache.get_or_load(list(entities), self._loader_of(wanted), may_be_stale=stale_allowed)
         if len(answers) < len(keys):
             return None
         origins = {answer.origin for answer in answers.values()}
@@ -234,6 +227,13 @@ class CachedSessionRepository(SessionRepository):
             source=_worst(origins),
             make_recall=partial(self._make_recall, session_id, wanted, answers, may_be_stale=may_be_stale),
         )
+
+    def _loader_of(self, wanted: frozenset[Entity]) -> Loader:
+        """Return what loads these records of sessions; a statement is for those who want the same ones."""
+        loader = self._loaders.get(wanted)
+        if loader is None:
+            loader = self._loaders[wanted] = EntryLoads(truth=self._truth, entries=self._entries)
+        return loader
 
     async def _read_by_id(self, session_id: UUID, wanted: frozenset[Entity], *, may_be_stale: bool) -> Snapshot | None:
         snapshot = await self._find_by_id(session_id, wanted, may_be_stale=may_be_stale)

@@ -7,14 +7,14 @@ since it began.
 
 from collections.abc import Mapping, Sequence
 
-from zpmeow.cache.counted import load_finished
-from zpmeow.cache.loads import Loads
+from zpmeow.cache.loads import LoadLimits, Loads
 from zpmeow.cache.policy import LoadMark
 from zpmeow.cache.tiered_cache import TieredCache
+from zpmeow.domain.patience import wait_patiently
 from zpmeow.domain.ports import SessionReader
 from zpmeow.domain.records import Entity, ReadSource, Snapshot
 from zpmeow.domain.references import ByKeyHash, ByName
-from zpmeow.events import LoadCoalesced, LoadOutcome, Observer
+from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, Observer
 from zpmeow.repositories.cache_policies import CachePolicies
 from zpmeow.repositories.session_entries import SessionEntries
 
@@ -40,9 +40,11 @@ class ReferenceLoads:
         self._policies = policies
         self._entries = entries
         self._observer = observer
-        self._loads: Loads[Wanted, Snapshot | None] = cache.make_loads(
+        self._loads: Loads[ReadSource, Wanted, Snapshot | None] = cache.make_loads(
+            load=self._load_and_keep,
             is_outdated=self._is_outdated,
             on_coalesced=lambda wanted: observer(LoadCoalesced(policies.hint_key(wanted[0]).policy.entity)),
+            limits=LoadLimits(wait=wait_patiently, most_keys=1),
         )
 
     async def load(
@@ -55,14 +57,11 @@ class ReferenceLoads:
         if isinstance(reference, ByKeyHash):
             reference = ByKeyHash(reference.key_hash)
         wanted = (reference, entities)
-
-        async def load_and_keep(_wanted: Sequence[Wanted], mark: LoadMark) -> Mapping[Wanted, Snapshot | None]:
-            return {wanted: await self._load_and_keep(reference, entities, mark, bypassed=bypassed)}
-
-        found = (await self._loads.load([wanted], load_and_keep, asked=asked))[wanted]
+        source = ReadSource.BYPASS if bypassed else ReadSource.MISS
+        found = (await self._loads.load([wanted], source, asked=asked))[wanted]
         if found is None:
             return None
-        return Snapshot(records=found.records, source=ReadSource.BYPASS if bypassed else ReadSource.MISS)
+        return Snapshot(records=found.records, source=source)
 
     async def close(self, *, grace_seconds: float) -> None:
         """Let loads end."""
@@ -74,24 +73,26 @@ class ReferenceLoads:
         return self._entries.outdated(found, self._cache.knows_newer)
 
     async def _load_and_keep(
-        self, reference: Hinted, wanted: frozenset[Entity], mark: LoadMark, *, bypassed: bool
-    ) -> Snapshot | None:
+        self, source: ReadSource, keys: Sequence[Wanted], mark: LoadMark
+    ) -> Mapping[Wanted, Snapshot | None]:
+        (wanted,) = keys
+        reference, entities = wanted
         try:
-            found = await self._truth.find(reference, wanted)
+            found = await self._truth.find(reference, entities)
         except Exception:
-            self._report_loads(wanted, LoadOutcome.ERROR)
+            self._report_loads(entities, LoadOutcome.ERROR)
             raise
-        self._report_loads(wanted, LoadOutcome.ABSENT if found is None else LoadOutcome.FOUND)
+        self._report_loads(entities, LoadOutcome.ABSENT if found is None else LoadOutcome.FOUND)
         hint_key = self._policies.hint_key(reference)
         if found is None:
             self._cache.hints.deny(hint_key, mark)
-        elif bypassed:
+        elif source is ReadSource.BYPASS:
             self._cache.keep(self._entries.values(found), mark)
         else:
             self._cache.fill(self._entries.values(found), mark)
             self._cache.hints.put(hint_key, str(found.session.id).encode())
-        return found
+        return {wanted: found}
 
     def _report_loads(self, entities: frozenset[Entity], outcome: LoadOutcome) -> None:
         for entity in entities:
-            self._observer(load_finished(entity, outcome))
+            self._observer(LoadFinished(entity, outcome))

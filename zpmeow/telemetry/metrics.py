@@ -96,7 +96,7 @@ class Metrics:
                 if event.outcome != "ok":
                     numbers.query_failures.counts[event.outcome,] += 1
             case LoadFinished():
-                numbers.loads.counts[event.entity, event.outcome] += 1
+                numbers.loads.counts[event.entity, event.outcome] += event.count
             case LoadCoalesced():
                 numbers.coalesced.counts[event.entity,] += 1
             case InvalidationSent():

@@ -10,10 +10,10 @@ from tests.fakes.slow_tier import SlowTier
 from zpmeow.cache.coherence import Coherence
 from zpmeow.cache.entry_codec import EntryCodec
 from zpmeow.cache.floors import Floors
+from zpmeow.cache.loads import LoadLimits
 from zpmeow.cache.local_tier import LocalTier
 from zpmeow.cache.policy import Answer, EntryKey, EntryPolicy, HintKey, HintPolicy, Loaded, Origin, TruthState
 from zpmeow.cache.position import POSITION_KEY, Position
-from zpmeow.cache.single_flight import wait_without_limit
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.events import CacheLookedUp, Event, LoadFinished, LookupOutcome, Tier
 
@@ -106,7 +106,7 @@ class Bench:
             now_ms=self.now_ms,
             truth_state=lambda: self.truth.state,
             unavailable=TruthAwayError,
-            wait=wait_without_limit,
+            limits=LoadLimits(),
             grace_seconds=GRACE_SECONDS,
             observer=self.events.append,
         )
@@ -185,7 +185,7 @@ class Bench:
 
     def load_count(self) -> int:
         """Return how many entries were loaded."""
-        return sum(isinstance(event, LoadFinished) for event in self.events)
+        return sum(event.count for event in self.events if isinstance(event, LoadFinished))
 
     def stored_entries(self) -> dict[str, bytes | None]:
         """Return what stands in the tier besides the position."""

@@ -8,7 +8,9 @@ import pytest
 from tests.unit.cache.cache_bench import LOCAL_BYTES, A, B, Bench, TruthAwayError, settle
 from zpmeow.cache.errors import CacheUnavailable
 from zpmeow.cache.loads import MAX_LOADS
-from zpmeow.cache.policy import EntryKey, Loaded, LoadMark, Origin
+from zpmeow.cache.policy import EntryKey, Loaded, Origin
+from zpmeow.cache.tier import PutOutcome, Write
+from zpmeow.cache.tiered_cache import _Job
 from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, LookupOutcome, Tier
 
 
@@ -196,11 +198,7 @@ async def test_reader_takes_what_a_load_has_brought_while_it_asked_the_tier(benc
     await settle()
     bench.pass_time(0.01)
 
-    async def load(keys: Sequence[EntryKey], _mark: LoadMark) -> dict[EntryKey, Loaded | None]:
-        found = await bench.truth.load(keys)
-        return {key: found.get(key) for key in keys}
-
-    await bench.cache._loads.load([A], load, asked=bench.cache.begin_load())
+    await bench.cache._loads.load([A], _Job(bench.truth.load, bypassed=False), asked=bench.cache.begin_load())
 
     bench.slow.resume()
     answers = await late
@@ -257,3 +255,26 @@ async def test_old_load_is_joined_when_every_change_since_it_began_is_known(
     await asyncio.gather(early, late)
 
     assert bench.truth.asked == [[A]] * load_count
+
+
+async def test_what_many_readers_wanted_is_sent_in_portions(bench: Bench) -> None:
+    """One load for all; what it brings is not one large conversation with the tier."""
+    keys = [EntryKey(f"zpmeow:{{{number}}}:a", A.policy) for number in range(70)]
+    bench.truth.rows = {key: Loaded(value=key.text, version=1) for key in keys}
+    sizes: list[int] = []
+    put_many = bench.memory.put_many
+
+    async def watched(writes: Sequence[Write]) -> list[PutOutcome]:
+        sizes.append(len(writes))
+        return await put_many(writes)
+
+    bench.memory.put_many = watched  # type: ignore[method-assign]
+    readers = [bench.begin_read(key) for key in keys]
+    found = await asyncio.gather(*readers)
+    await settle()
+
+    assert [one[key].value for one, key in zip(found, keys, strict=True)] == [key.text for key in keys]
+    assert bench.truth.asked == [keys]
+    assert sizes == [30, 30, 10]
+    assert bench.stored_entries().keys() == set(keys)
+    assert bench.load_count() == 70

@@ -1,15 +1,18 @@
-"""Single flight: one load per key, whoever waits, whoever goes away."""
+"""Single flight: one load per key, whoever waits, whoever goes away; and one for those who come together."""
 
 import asyncio
 import gc
 import math
 import weakref
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
-from zpmeow.cache.single_flight import SingleFlight
+from zpmeow.cache.single_flight import Flight, Landing, SingleFlight
+
+Load = Callable[[Sequence[str]], Awaitable[Mapping[str, Any]]]
 
 
 class Truth:
@@ -30,26 +33,38 @@ class Truth:
         return {key: key.upper() for key in keys if key != "absent"}
 
 
+class Flights:
+    """A single flight whose jobs are the loads of their keys."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401  (those of SingleFlight)
+        """Make one with these options."""
+        self.coalesced: list[str] = []
+        options.setdefault("on_coalesced", self.coalesced.append)
+        self.inner: SingleFlight[Load, str, Mapping[str, Any]] = SingleFlight(fly=self._fly, **options)
+
+    async def _fly(self, flight: Flight[Load, str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        return await flight.job(flight.keys)
+
+    async def load(
+        self, keys: Sequence[str], load: Load, *, asked_at: float = math.inf, lingers: bool = True
+    ) -> dict[str, Any]:
+        """Return what was found of the keys."""
+        flown = await self.inner.load(keys, load, asked_at=asked_at, lingers=lingers)
+        return {key: flight.brought[key] for flight, ones in flown.items() for key in ones if key in flight.brought}
+
+
 async def _settle() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 @pytest.fixture
-def coalesced() -> list[str]:
-    """The keys that were found under way."""
-    return []
-
-
-@pytest.fixture
-def flights(coalesced: list[str]) -> SingleFlight[str, str]:
+def flights() -> Flights:
     """A fresh single flight."""
-    return SingleFlight(on_coalesced=coalesced.append)
+    return Flights()
 
 
-async def test_source_is_asked_once_when_a_thousand_callers_want_one_key(
-    flights: SingleFlight[str, str], coalesced: list[str]
-) -> None:
+async def test_source_is_asked_once_when_a_thousand_callers_want_one_key(flights: Flights) -> None:
     """However many ask for a key at once, the source is asked once."""
     truth = Truth()
     callers = [asyncio.create_task(flights.load(["a"], truth.load)) for _ in range(1000)]
@@ -60,10 +75,10 @@ async def test_source_is_asked_once_when_a_thousand_callers_want_one_key(
 
     assert truth.asked == [["a"]]
     assert answers == [{"a": "A"}] * 1000
-    assert len(coalesced) == 999
+    assert len(flights.coalesced) == 999
 
 
-async def test_caller_joins_what_is_under_way_when_keys_overlap(flights: SingleFlight[str, str]) -> None:
+async def test_caller_joins_what_is_under_way_when_keys_overlap(flights: Flights) -> None:
     """A caller of several keys loads only those that nobody is loading."""
     truth = Truth()
     first = asyncio.create_task(flights.load(["a", "b"], truth.load))
@@ -83,15 +98,15 @@ async def test_caller_gives_up_when_his_own_time_is_over() -> None:
     seconds = ContextVar("seconds", default=60.0)
     seen: list[float] = []
 
-    async def wait(flight: Awaitable[Mapping[str, str]]) -> Mapping[str, str]:
+    async def wait(landing: Landing) -> None:
         async with asyncio.timeout(seconds.get()):
-            return await flight
+            await landing
 
     async def load(keys: Sequence[str]) -> Mapping[str, str]:
         seen.append(seconds.get())
         return await truth.load(keys)
 
-    flights: SingleFlight[str, str] = SingleFlight(on_coalesced=lambda _: None, wait=wait)
+    flights = Flights(wait=wait)
     truth = Truth()
     token = seconds.set(0.0)
     with pytest.raises(TimeoutError):
@@ -106,7 +121,7 @@ async def test_caller_gives_up_when_his_own_time_is_over() -> None:
     assert seen == [60.0]  # The flight is bound to nobody's time.
 
 
-async def test_load_goes_on_when_its_first_caller_is_cancelled(flights: SingleFlight[str, str]) -> None:
+async def test_load_goes_on_when_its_first_caller_is_cancelled(flights: Flights) -> None:
     """A caller that goes away takes nobody along."""
     truth = Truth()
     first = asyncio.create_task(flights.load(["a"], truth.load))
@@ -123,7 +138,7 @@ async def test_load_goes_on_when_its_first_caller_is_cancelled(flights: SingleFl
     assert truth.asked == [["a"]]
 
 
-async def test_failure_reaches_every_caller_and_is_forgotten_when_a_load_fails(flights: SingleFlight[str, str]) -> None:
+async def test_failure_reaches_every_caller_and_is_forgotten_when_a_load_fails(flights: Flights) -> None:
     """All waiters get the error; the next caller loads anew."""
     truth = Truth()
     truth.error = ConnectionError("away")
@@ -136,7 +151,7 @@ async def test_failure_reaches_every_caller_and_is_forgotten_when_a_load_fails(f
     assert await flights.load(["a"], truth.load) == {"a": "A"}
 
 
-async def test_failure_is_quiet_when_every_caller_has_gone(flights: SingleFlight[str, str]) -> None:
+async def test_failure_is_quiet_when_every_caller_has_gone(flights: Flights) -> None:
     """A load that fails with nobody waiting leaves no complaint about an unretrieved error."""
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
@@ -148,14 +163,14 @@ async def test_failure_is_quiet_when_every_caller_has_gone(flights: SingleFlight
     caller.cancel()
     await _settle()
     truth.release.set()
-    await flights.close(grace_seconds=1)
+    await flights.inner.close(grace_seconds=1)
     await _settle()
 
     assert complaints == []
-    assert flights.in_flight == 0
+    assert flights.inner.in_flight == 0
 
 
-async def test_key_is_missing_in_the_answer_when_it_does_not_exist(flights: SingleFlight[str, str]) -> None:
+async def test_key_is_missing_in_the_answer_when_it_does_not_exist(flights: Flights) -> None:
     """What does not exist is left out, not None."""
     truth = Truth()
     truth.release.set()
@@ -164,13 +179,9 @@ async def test_key_is_missing_in_the_answer_when_it_does_not_exist(flights: Sing
 
 
 @pytest.mark.parametrize(("join_since", "load_count"), [(-math.inf, 1), (1_000.0, 1), (1_000.001, 2), (2_000.0, 2)])
-async def test_load_is_not_joined_when_it_began_before_the_time_allowed(
-    coalesced: list[str], join_since: float, load_count: int
-) -> None:
+async def test_load_is_not_joined_when_it_began_before_the_time_allowed(join_since: float, load_count: int) -> None:
     """What an old load will bring is as old as its beginning; a caller that comes too late for it asks anew."""
-    flights = SingleFlight[str, str](
-        on_coalesced=coalesced.append, join_since=lambda: join_since, monotonic=lambda: 1_000.0
-    )
+    flights = Flights(join_since=lambda: join_since, monotonic=lambda: 1_000.0)
     truth = Truth()
     first = asyncio.create_task(flights.load(["a"], truth.load))
     await _settle()
@@ -183,10 +194,10 @@ async def test_load_is_not_joined_when_it_began_before_the_time_allowed(
     assert truth.asked == [["a"]] * load_count
 
 
-async def test_new_load_is_joined_when_an_old_one_is_still_under_way(coalesced: list[str]) -> None:
+async def test_new_load_is_joined_when_an_old_one_is_still_under_way() -> None:
     """The old one ends without taking the new one's place away."""
     now = 1_000.0
-    flights = SingleFlight[str, str](on_coalesced=coalesced.append, join_since=lambda: now - 1, monotonic=lambda: now)
+    flights = Flights(join_since=lambda: now - 1, monotonic=lambda: now)
     old, new = Truth(), Truth()
     first = asyncio.create_task(flights.load(["a"], old.load))
     await _settle()
@@ -207,12 +218,10 @@ async def test_new_load_is_joined_when_an_old_one_is_still_under_way(coalesced: 
 @pytest.mark.parametrize(
     ("asked_at", "load_count"), [(1_000.0, 1), (1_000.04, 1), (1_000.05, 2), (1_000.2, 2), (math.inf, 2)]
 )
-async def test_landed_load_is_good_enough_when_its_caller_was_on_the_way(
-    coalesced: list[str], asked_at: float, load_count: int
-) -> None:
+async def test_landed_load_is_good_enough_when_its_caller_was_on_the_way(asked_at: float, load_count: int) -> None:
     """Whoever began before it ended could have joined it; whoever began later asks anew."""
     now = 1_000.0
-    flights = SingleFlight[str, str](on_coalesced=coalesced.append, monotonic=lambda: now)
+    flights = Flights(monotonic=lambda: now)
     truth = Truth()
     truth.release.set()
     now += 0.05
@@ -225,7 +234,7 @@ async def test_landed_load_is_good_enough_when_its_caller_was_on_the_way(
     assert len(truth.asked) == load_count
 
 
-async def test_failed_load_is_not_taken_when_it_has_landed(flights: SingleFlight[str, str]) -> None:
+async def test_failed_load_is_not_taken_when_it_has_landed(flights: Flights) -> None:
     """Who comes after a failure tries again."""
     truth = Truth()
     truth.release.set()
@@ -242,7 +251,7 @@ async def test_what_has_landed_is_forgotten_when_nobody_can_be_on_his_way_any_mo
 ) -> None:
     """However many keys were loaded, nothing of them stays."""
     monkeypatch.setattr("zpmeow.cache.single_flight.LINGER_SECONDS", 0.01)
-    flights: SingleFlight[str, Value] = SingleFlight(on_coalesced=lambda _: None)
+    flights = Flights()
     brought: weakref.WeakSet[Value] = weakref.WeakSet()
 
     async def load(keys: Sequence[str]) -> Mapping[str, Value]:
@@ -264,7 +273,7 @@ class Value:
     """Something that can be seen to be forgotten."""
 
 
-async def test_waiting_for_several_flights_ends_with_the_first_that_fails(flights: SingleFlight[str, str]) -> None:
+async def test_waiting_for_several_flights_ends_with_the_first_that_fails(flights: Flights) -> None:
     """The others land all the same."""
     good, bad = Truth(), Truth()
     bad.error = ConnectionError("away")
@@ -281,7 +290,7 @@ async def test_waiting_for_several_flights_ends_with_the_first_that_fails(flight
     assert [type(ended[0]), ended[1]] == [ConnectionError, {"b": "B"}]
 
 
-async def test_landed_load_is_not_kept_when_nobody_can_be_on_his_way(flights: SingleFlight[str, str]) -> None:
+async def test_landed_load_is_not_kept_when_nobody_can_be_on_his_way(flights: Flights) -> None:
     """Who asked no tier first has no reason to take what has landed."""
     truth = Truth()
     truth.release.set()
@@ -290,3 +299,148 @@ async def test_landed_load_is_not_kept_when_nobody_can_be_on_his_way(flights: Si
     await flights.load(["a"], truth.load, asked_at=0.0)
 
     assert truth.asked == [["a"], ["a"]]
+
+
+async def test_keys_of_one_turn_are_one_flight_when_their_jobs_are_equal(flights: Flights) -> None:
+    """Each caller gets its own; what is to be loaded otherwise is loaded otherwise."""
+    truth, other = Truth(), Truth()
+    truth.release.set()
+    other.release.set()
+
+    found = await asyncio.gather(
+        flights.load(["a", "b"], truth.load), flights.load(["c"], truth.load), flights.load(["d"], other.load)
+    )
+
+    assert list(found) == [{"a": "A", "b": "B"}, {"c": "C"}, {"d": "D"}]
+    assert (truth.asked, other.asked) == ([["a", "b", "c"]], [["d"]])
+
+
+async def test_keys_wait_for_a_flight_to_land_when_so_many_are_under_way() -> None:
+    """What comes meanwhile is one flight then; those who wait for it are counted."""
+    flights, truth = Flights(most_under_way=2), Truth()
+    callers = []
+    for key in "abcdef":
+        callers.append(asyncio.create_task(flights.load([key], truth.load)))
+        await _settle()
+    twice = asyncio.create_task(flights.load(["f"], truth.load))
+    await _settle()
+
+    asked, waiting = list(truth.asked), flights.inner.waiting
+    truth.release.set()
+    found = await asyncio.gather(*callers, twice)
+
+    assert (asked, waiting) == ([["a"], ["b"]], 5)
+    assert truth.asked[2:] == [["c", "d", "e", "f"]]
+    assert found == [*({key: key.upper()} for key in "abcdef"), {"f": "F"}]
+    assert (flights.inner.waiting, flights.inner.in_flight) == (0, 0)
+
+
+async def test_flight_takes_no_more_when_it_is_full() -> None:
+    """The next one is opened; nobody's keys are parted."""
+    flights, truth = Flights(most_keys=3), Truth()
+    truth.release.set()
+
+    await asyncio.gather(*(flights.load([f"{number}a", f"{number}b"], truth.load) for number in range(3)))
+
+    assert [len(keys) for keys in truth.asked] == [4, 2]
+
+
+async def test_flight_that_has_waited_takes_no_other_keys() -> None:
+    """Who comes late would have too little of its time; who wants the same keys joins all the same."""
+    now = 1_000.0
+    flights, truth = Flights(most_under_way=1, boarding_seconds=1.0, monotonic=lambda: now), Truth()
+    callers = []
+    for key in ("a", "b", "c", "b"):
+        callers.append(asyncio.create_task(flights.load([key], truth.load)))
+        await _settle()
+        now += 2
+    truth.release.set()
+    await asyncio.gather(*callers)
+
+    assert truth.asked == [["a"], ["b"], ["c"]]
+    assert flights.coalesced == ["b"]
+
+
+async def test_flight_that_waits_is_joined_when_it_has_not_begun() -> None:
+    """What it will bring is younger than whoever joins, however long ago it was opened."""
+    now = 1_000.0
+    flights = Flights(most_under_way=1, join_since=lambda: now, monotonic=lambda: now)
+    truth = Truth()
+    callers = [asyncio.create_task(flights.load([key], truth.load)) for key in ("a",)]
+    await _settle()
+    callers.append(asyncio.create_task(flights.load(["b"], truth.load)))
+    await _settle()
+    now += 5
+    callers += [asyncio.create_task(flights.load([key], truth.load)) for key in ("a", "b")]
+    await _settle()
+    truth.release.set()
+    await asyncio.gather(*callers)
+
+    assert truth.asked == [["a"], ["b", "a"]]
+    assert flights.coalesced == ["b"]
+
+
+async def test_others_are_answered_when_one_goes_away_before_the_flight_begins(flights: Flights) -> None:
+    """Its keys are loaded all the same."""
+    truth = Truth()
+    truth.release.set()
+    callers = [asyncio.create_task(flights.load([key], truth.load)) for key in "ab"]
+    await asyncio.sleep(0)
+    callers[0].cancel()
+
+    assert await callers[1] == {"b": "B"}
+    assert truth.asked == [["a", "b"]]
+
+
+async def test_failure_of_the_second_flight_is_quiet_when_the_first_has_failed(flights: Flights) -> None:
+    """A caller of both is told of the first, and nobody of an error that was never looked at."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    truths = [Truth(), Truth()]
+    for truth, key in zip(truths, "ab", strict=True):
+        truth.error = ConnectionError(key)
+    alone = [asyncio.create_task(flights.load([key], one.load)) for one, key in zip(truths, "ab", strict=True)]
+    await _settle()
+    both = asyncio.create_task(flights.load(["a", "b"], truths[0].load))
+    await _settle()
+
+    for truth in truths:
+        truth.release.set()
+    ended = await asyncio.gather(both, *alone, return_exceptions=True)
+    del both, alone
+    await _settle()
+    gc.collect()
+
+    assert [str(error) for error in ended] == ["a", "a", "b"]
+    assert complaints == []
+
+
+async def test_flights_in_line_land_when_it_is_closed() -> None:
+    """Within the grace; a flight that takes longer is left alone."""
+    flights, truth = Flights(most_under_way=1), Truth()
+    callers = []
+    for key in "abc":
+        callers.append(asyncio.create_task(flights.load([key], truth.load)))
+        await _settle()
+    await flights.inner.close(grace_seconds=0.01)
+    under_way = [caller.done() for caller in callers]
+    truth.release.set()
+    await flights.inner.close(grace_seconds=10)
+    await _settle()
+
+    assert under_way == [False] * 3
+    assert [caller.done() for caller in callers] == [True] * 3
+    assert truth.asked == [["a"], ["b", "c"]]
+
+
+async def test_callers_are_cancelled_when_the_flight_is(flights: Flights) -> None:
+    """At the end of the event loop, that is."""
+
+    async def load(_keys: Sequence[str]) -> Mapping[str, str]:
+        raise asyncio.CancelledError
+
+    callers = [asyncio.create_task(flights.load([key], load)) for key in "ab"]
+    await asyncio.wait(callers)
+
+    assert [caller.cancelled() for caller in callers] == [True, True]
+    assert flights.inner.in_flight == 0

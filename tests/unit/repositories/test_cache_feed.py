@@ -12,10 +12,10 @@ from tests.fakes.memory_tier import MemoryTier
 from zpmeow.cache.coherence import FEED_SILENCE_SECONDS, Coherence
 from zpmeow.cache.entry_codec import EntryCodec
 from zpmeow.cache.floors import Floors
+from zpmeow.cache.loads import LoadLimits
 from zpmeow.cache.local_tier import LocalTier
 from zpmeow.cache.pending_changes import PendingChanges
 from zpmeow.cache.policy import TruthState
-from zpmeow.cache.single_flight import wait_without_limit
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.domain.changes import Change
 from zpmeow.domain.errors import Unavailable
@@ -62,7 +62,7 @@ class Bench:
             now_ms=self.now_ms,
             truth_state=lambda: TruthState.ANSWERS,
             unavailable=Unavailable,
-            wait=wait_without_limit,
+            limits=LoadLimits(),
             grace_seconds=5,
             observer=self.events.append,
         )
