@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import looptime
 import pytest
 from typing_extensions import override
 
@@ -250,8 +251,12 @@ async def test_conversation_has_a_budget_of_its_own(inner: Asked, tier: Batching
     assert inner.budgets_are_whole == [True]
 
 
+@pytest.mark.asyncio(loop_factories=["asyncio"])  # One whose clock can be a test's: it stands while something runs.
 async def test_request_is_charged_what_the_conversation_took() -> None:
     """Its time, and how long Redis was talked to: the second call of a request has what is left."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, asyncio.BaseEventLoop)
+    looptime.patch_event_loop(loop, start=round(loop.time()))
     tier, breaker = guarded(DistantTier(seconds=0.8 * TIMEOUT_SECONDS))
 
     async def request() -> None:
