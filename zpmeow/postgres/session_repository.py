@@ -180,12 +180,9 @@ class PostgresSessionRepository(SessionRepository):
     ) -> Page:
         wanted = dict(zip(statements.LIST_FILTERS, (cursor, status, desired_status), strict=True))
         filters = {name: value for name, value in wanted.items() if value is not None}
-        rows = await self._database.fetch(
-            "list",
-            statements.LIST[tuple(filters)],
-            limit + 1,  # One more tells whether there is a next page.
-            *filters.values(),
-        )
+        most = limit + 1  # One more tells whether there is a next page.
+        sql = statements.LIST[tuple(filters), most <= statements.SHORT_LIMIT]
+        rows = await self._database.fetch("list", sql, most, *filters.values())
         sessions = [
             ListedSession(
                 session=session_record(row),

@@ -102,7 +102,7 @@ LOG_STATE = _load("log_state")
 PRUNE_CHANGES = _load("prune_changes")
 
 
-def _list(filters: Iterable[str]) -> str:
+def _list(filters: Iterable[str], *, is_short: bool) -> str:
     """Complete the list's statement: its arguments are the limit and those filters, in this order."""
     numbers = {name: f"${number}" for number, name in enumerate(filters, start=2)}
     conditions = []
@@ -112,7 +112,10 @@ def _list(filters: Iterable[str]) -> str:
         conditions.append(_READS_AS.format(status=numbers["status"]))
     if "desired_status" in numbers:
         conditions.append(f"t.desired_status = {numbers['desired_status']}")
-    return _load("list", condition=" AND ".join(conditions) or "true")
+    text = _load("list", condition=" AND ".join(conditions) or "true")
+    if not is_short or numbers.keys() > {"cursor"}:
+        return text
+    return _load("short_page", page=text.replace("LIMIT $1", f"LIMIT {SHORT_LIMIT}"))
 
 
 # A value to the planner, so that the index begins behind it. As a join, the list was read from its beginning: a page of
@@ -127,8 +130,13 @@ _READS_AS = (
     " OR {status} = 'error' AND t.valid_until <= statement_timestamp())"
 )
 LIST_FILTERS = ("cursor", "status", "desired_status")
-LIST = {
-    filters: _list(filters)
-    for filters in chain.from_iterable(combinations(LIST_FILTERS, count) for count in range(len(LIST_FILTERS) + 1))
-}
-"""By the filters that are given, each an argument after the limit, in the order of `LIST_FILTERS`."""
+_FILTERS = tuple(chain.from_iterable(combinations(LIST_FILTERS, count) for count in range(len(LIST_FILTERS) + 1)))
+SHORT_LIMIT = 101
+"""A page of the usual size, and one more that tells whether there is a next one."""
+
+LIST = {(filters, is_short): _list(filters, is_short=is_short) for filters in _FILTERS for is_short in (True, False)}
+"""By the filters that are given, each an argument after the limit, in the order of `LIST_FILTERS`; and by whether the
+limit is at most `SHORT_LIMIT`.
+
+Where a status is asked for, short pages are planned anew as well: which plan is good depends on how frequent it is.
+"""
