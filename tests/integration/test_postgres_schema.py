@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from operator import itemgetter
+from typing import cast
 from uuid import RFC_4122, UUID
 
 import asyncpg
@@ -480,6 +481,33 @@ async def test_a_page_is_not_planned_anew_each_time_when_there_are_many_sessions
         await statement.fetch(101, *(row["id"] for _ in filters))
 
     plans = await psql.fetchrow("SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'page'")
+    assert plans is not None
+    assert plans["generic_plans"] > plans["custom_plans"]
+
+
+@pytest.mark.parametrize("count", [2, 5, 10, 30])
+async def test_several_sessions_are_not_planned_anew_each_time_when_there_are_many(
+    psql: "asyncpg.Connection[asyncpg.Record]", count: int
+) -> None:
+    """Nor are fewer than usual."""
+    made = await psql.fetch(
+        "INSERT INTO sessions (name, key_hash) SELECT 's-' || n, sha256(n::text::bytea)"
+        " FROM generate_series(1, 5000) AS n RETURNING id"
+    )
+    await psql.execute("ANALYZE")
+    statement = await psql.prepare(statements.FIND_MANY[frozenset({Entity.STATUS})], name="some")
+
+    class OneConnection:
+        async def fetch(self, _name: str, _sql: str, *arguments: object) -> "list[asyncpg.Record]":
+            return await statement.fetch(*arguments)
+
+    repository = PostgresSessionRepository(database=cast("Database", OneConnection()))
+    for start in range(20):
+        wanted = [UUID(int=row["id"].int) for row in made[start : start + count]]
+        found = await repository.find_many(wanted, frozenset({Entity.STATUS}))
+        assert found.keys() == set(wanted)
+
+    plans = await psql.fetchrow("SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'some'")
     assert plans is not None
     assert plans["generic_plans"] > plans["custom_plans"]
 
