@@ -43,7 +43,7 @@ _LAYERS = {
     ),
     "metrics and log": ("zpmeow/telemetry/", "zpmeow/events", "prometheus_client/", "structlog/", "logging/"),
     "Redis": ("redis/", "zpmeow/cache/redis_", "zpmeow/cache/batching_tier", "zpmeow/cache/resilient_tier"),
-    "database": ("asyncpg/", "zpmeow/postgres/", "zpmeow/repositories/batched_finds"),
+    "database": ("asyncpg/", "zpmeow/postgres/", "zpmeow/repositories/entry_loads"),
     "cache": ("zpmeow/cache/", "zpmeow/repositories/", "cachetools/"),
     "recalled answers": ("zpmeow/api/recalled_answers",),
     "request and services": ("zpmeow/api/", "zpmeow/services/", "zpmeow/domain/"),

@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks.harness.page import Section, at_least, at_most, markdown
 from benchmarks.harness.rounds import Rounds, Spread, spread
-from benchmarks.parts.layers import _layer_of
+from benchmarks.parts.layers import _LAYERS, _layer_of
 from benchmarks.parts.trace import Played
+from tests.servers.service import REPOSITORY
 
 
 def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
@@ -78,3 +79,11 @@ def test_conversations_save_no_queries() -> None:
     played = Played(answers=answers, seconds=1.0, compared=3, conversations=4)
 
     assert (played.reads, played.from_cache, played.queries) == (100, 90, 13)
+
+
+def test_layers_are_those_of_the_service() -> None:
+    """A module that was renamed would silently count as another layer."""
+    ours = [prefix for prefixes in _LAYERS.values() for prefix in prefixes if prefix.startswith("zpmeow/")]
+    modules = [str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "zpmeow").rglob("*.py")]
+
+    assert [prefix for prefix in ours if not any(module.startswith(prefix) for module in modules)] == []

@@ -13,6 +13,7 @@ from zpmeow.cache.change_sink import ChangeSink
 from zpmeow.cache.coherence import Coherence
 from zpmeow.cache.entry_codec import EntryCodec
 from zpmeow.cache.floors import Floors
+from zpmeow.cache.loads import LoadLimits
 from zpmeow.cache.local_tier import LocalTier
 from zpmeow.cache.pending_changes import PendingChanges
 from zpmeow.cache.policy import TruthState
@@ -89,6 +90,7 @@ def make_cached_sessions(
     log: InMemoryChangeLog | None = None,
     truth_state: Callable[[], TruthState] = lambda: TruthState.ANSWERS,
     local_bytes: int = 0,
+    load_limits: LoadLimits | None = None,
     observer: Observer = ignore,
 ) -> CachedSessions:
     """Wire the parts up, in an epoch, with a live feed. The local tier is off unless `local_bytes` are given."""
@@ -110,7 +112,7 @@ def make_cached_sessions(
         now_ms=now_ms,
         truth_state=truth_state,
         unavailable=Unavailable,
-        limits=entry_load_limits(most_under_way=10, truth_seconds=5.0),
+        limits=load_limits or entry_load_limits(most_under_way=10, truth_seconds=5.0),
         grace_seconds=5,
         observer=observer,
     )

@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from zpmeow.events import BackgroundTaskCrashed, Observer
 
-MAX_TASKS = (
-    1_000  # Arbitrary. Each holds what one load brought; beyond that the tier cannot keep up and fills are dropped.
-)
+MAX_TASKS = 1_000
+"""Arbitrary. Each holds a portion of a fill, some KiB; beyond that the tier cannot keep up and fills are dropped."""
 
 
 class BackgroundTasks:

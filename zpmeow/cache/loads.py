@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 from zpmeow.cache.coherence import Coherence
-from zpmeow.cache.policy import LoadMark
+from zpmeow.cache.policy import LoadFailure, LoadMark
 from zpmeow.cache.single_flight import MOST_KEYS, Flight, SingleFlight, Wait, wait_without_limit
 
 J = TypeVar("J", bound=Hashable)
@@ -48,13 +48,12 @@ class LoadLimits:
 class _Brought(Generic[K, V]):
     """What a flight has brought, and when it began."""
 
-    values: Mapping[K, V | Exception]
+    values: Mapping[K, V | LoadFailure]
     mark: LoadMark
 
 
-Load: TypeAlias = Callable[[J, Sequence[K], LoadMark], Awaitable[Mapping[K, V | Exception]]]
-"""Asks the truth for keys that nobody is loading; is given the job and the mark of its begin. An exception in the place
-of a value is that key's alone."""
+Load: TypeAlias = Callable[[J, Sequence[K], LoadMark], Awaitable[Mapping[K, V | LoadFailure]]]
+"""Asks the truth for all of the keys; is given the job and the mark of its begin."""
 
 
 class Loads(Generic[J, K, V]):
@@ -90,6 +89,8 @@ class Loads(Generic[J, K, V]):
             most_keys=limits.most_keys,
             most_under_way=limits.most_under_way,
             boarding_seconds=limits.boarding_seconds,
+            # Who comes after a failure tries again.
+            may_linger=lambda brought, key: not isinstance(brought.values[key], LoadFailure),
             monotonic=coherence.monotonic,
         )
 
@@ -115,8 +116,8 @@ class Loads(Generic[J, K, V]):
                 brought = flight.brought
                 for key in its_keys:
                     value = brought.values[key]
-                    if isinstance(value, Exception):
-                        raise value
+                    if isinstance(value, LoadFailure):
+                        raise value.error()
                     found[key] = value
                     if self._is_outdated(key, value, brought.mark):
                         wanted.append(key)
@@ -132,7 +133,4 @@ class Loads(Generic[J, K, V]):
     async def _fly(self, flight: Flight[J, K, _Brought[K, V]]) -> _Brought[K, V]:
         mark = self._coherence.begin_load()
         with self._within(self._coherence.monotonic() - flight.opened_at):
-            values = await self._load(flight.job, flight.keys, mark)
-        if any(isinstance(value, Exception) for value in values.values()):
-            flight.lingers = False  # Who comes after a failure tries again.
-        return _Brought(values, mark)
+            return _Brought(await self._load(flight.job, flight.keys, mark), mark)

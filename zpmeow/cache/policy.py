@@ -49,7 +49,7 @@ class EntryPolicy:
 class EntryKey(str):
     """Where an entry stands: a text that has a policy. Keys are hashed dozens of times a read; a text remembers.
 
-    `of` says what the entry is of, to who loads it.
+    `of` is for the loader: what the entry is of, in its own terms. Keys of one text are of the same.
     """
 
     __slots__ = ("of", "policy")
@@ -122,17 +122,29 @@ class LoadMark:
     epoch: bytes | None
 
 
+class LoadFailure:
+    """What stands for a value that could not be loaded, where others could: the error of those who want it."""
+
+    __slots__ = ("_error", "_traceback")
+
+    def __init__(self, error: Exception) -> None:
+        """Take what was raised."""
+        self._error = error
+        self._traceback = error.__traceback__
+
+    def error(self) -> Exception:
+        """Return it as it was raised first: each time that it is raised again, it grows a traceback."""
+        return self._error.with_traceback(self._traceback)
+
+
 class Loader(Protocol):
     """Asks the truth for some keys at once. What is missing in the answer does not exist.
 
-    Keys for which the same is asked (equal as objects) may be loaded together, those of several callers too.
+    Callers whose loaders are equal (they can be hashed) may have their keys loaded together.
     """
 
-    async def __call__(self, keys: Sequence[EntryKey], /) -> Mapping[EntryKey, Loaded | Exception]:
-        """Load the values of the keys, or raise the error that means: the truth cannot answer now.
-
-        An exception in the place of a value is that key's alone.
-        """
+    async def __call__(self, keys: Sequence[EntryKey], /) -> Mapping[EntryKey, Loaded | LoadFailure]:
+        """Load the values of the keys, or raise the error that means: the truth cannot answer now."""
         ...
 
 

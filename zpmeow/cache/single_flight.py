@@ -20,6 +20,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
 from zpmeow.cache.event_loop import OwnLoop
@@ -52,8 +53,10 @@ class Flight(Generic[J, K, R]):
         job: how.
         keys: which.
         opened_at: when the first of them was asked for, by the monotonic clock.
+        began_at: when it began to load, infinite before; what it brings is as old as that.
+        landed_at: when it had loaded, or failed, infinite before.
         lingers: whether what it brings is kept for those who are on their way when it lands.
-        brought: what it has brought.
+        brought: what it has brought, unless it has failed.
     """
 
     __slots__ = ("_landings", "began_at", "brought", "job", "keys", "landed_at", "lingers", "opened_at")
@@ -108,6 +111,7 @@ class SingleFlight(Generic[J, K, R]):
         most_keys: int = MOST_KEYS,
         most_under_way: float = math.inf,
         boarding_seconds: float = math.inf,
+        may_linger: Callable[[R, K], bool] = lambda _brought, _key: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with no flights.
@@ -119,7 +123,8 @@ class SingleFlight(Generic[J, K, R]):
             wait: waits for a flight as long as the caller has time; may give it up.
             most_keys: with so many keys a flight takes no others.
             most_under_way: so many fly at once; what comes meanwhile is gathered.
-            boarding_seconds: one that has waited for so long takes no other keys.
+            boarding_seconds: one that has waited for so long takes no other keys, and nobody joins it.
+            may_linger: whether what was brought for a key may be given to who comes late.
             monotonic: seconds.
         """
         self._fly_with = fly
@@ -129,19 +134,20 @@ class SingleFlight(Generic[J, K, R]):
         self._most_keys = most_keys
         self._most_under_way = most_under_way
         self._boarding_seconds = boarding_seconds
+        self._may_linger = may_linger
         self._monotonic = monotonic
         self._loop = OwnLoop()
         self._open: dict[J, Flight[J, K, R]] = {}
         self._flights: dict[K, Flight[J, K, R]] = {}
         self._line: deque[Flight[J, K, R]] = deque()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[R]] = set()
         self._landed: dict[K, Flight[J, K, R]] = {}
         """Those that landed last are at the end."""
         self._forgetting: asyncio.TimerHandle | None = None
 
     @property
     def in_flight(self) -> int:
-        """How many keys are being loaded now."""
+        """How many keys are being loaded now, or are in line for that."""
         return len(self._flights)
 
     @property
@@ -191,21 +197,24 @@ class SingleFlight(Generic[J, K, R]):
 
     def _find_flight(self, key: K, oldest: float, asked_at: float) -> Flight[J, K, R] | None:
         flight = self._flights.get(key)
-        if flight is not None and flight.began_at >= oldest:
+        if flight is not None and flight.began_at >= oldest and not self._is_late(flight):
             return flight
         landed = self._landed.get(key)
         if landed is not None and landed.began_at >= oldest and landed.landed_at > asked_at:
             return landed
         return None
 
+    def _is_late(self, flight: Flight[J, K, R]) -> bool:
+        """Tell whether it has waited in line for so long that little of its time is left."""
+        return flight.began_at == math.inf and self._monotonic() - flight.opened_at > self._boarding_seconds
+
     def _board(self, keys: list[K], job: J, *, lingers: bool) -> Flight[J, K, R]:
         """Add the keys to a flight that has not begun."""
-        now = self._monotonic()
         flight = self._open.get(job)
-        if flight is None or now - flight.opened_at > self._boarding_seconds:
-            flight = self._open[job] = Flight(job, opened_at=now)
+        if flight is None or self._is_late(flight):
+            flight = self._open[job] = Flight(job, opened_at=self._monotonic())
             # In a context of nobody's: whoever joins must not be bound to what its first caller has left.
-            self._loop().call_soon(self._complete, flight, context=contextvars.Context())
+            self._loop().call_soon(self._begin_or_line_up, flight, context=contextvars.Context())
         flight.keys += keys
         flight.lingers = flight.lingers or lingers
         for key in keys:
@@ -214,7 +223,7 @@ class SingleFlight(Generic[J, K, R]):
             del self._open[job]
         return flight
 
-    def _complete(self, flight: Flight[J, K, R]) -> None:
+    def _begin_or_line_up(self, flight: Flight[J, K, R]) -> None:
         """The turn is over: begin, or wait, open for other keys, until one of those under way has landed."""
         if len(self._under_way) < self._most_under_way:
             self._begin(flight)
@@ -226,34 +235,30 @@ class SingleFlight(Generic[J, K, R]):
             del self._open[flight.job]
         task = self._loop().create_task(self._fly(flight))
         self._under_way.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._land, flight))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        if self._line:
-            self._begin(self._line.popleft())
-
-    async def _fly(self, flight: Flight[J, K, R]) -> None:
+    async def _fly(self, flight: Flight[J, K, R]) -> R:
         flight.began_at = self._monotonic()
-        try:
-            flight.brought = await self._fly_with(flight)
-        except asyncio.CancelledError as error:
-            self._land(flight, error)
-            raise
-        except Exception as error:  # noqa: BLE001  (each caller's own to raise)
-            self._land(flight, error)
-        else:
-            self._land(flight, None)
+        return await self._fly_with(flight)
 
-    def _land(self, flight: Flight[J, K, R], error: BaseException | None) -> None:
+    def _land(self, flight: Flight[J, K, R], task: asyncio.Task[R]) -> None:
+        self._under_way.discard(task)
+        # Asking for the failure marks it as seen, for the case that every caller has gone away.
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        lingers = False
+        if error is None:
+            flight.brought = task.result()
+            lingers = flight.lingers
         for key in flight.keys:
             if self._flights.get(key) is flight:
                 del self._flights[key]
-                if flight.lingers and error is None:
+                if lingers and self._may_linger(flight.brought, key):
                     self._landed.pop(key, None)
                     self._landed[key] = flight
         flight.land(self._monotonic(), error)
         self._forget_later()
+        if self._line:
+            self._begin(self._line.popleft())
 
     def _forget_later(self) -> None:
         """One timer for all: a timer for each flight costs as much as the rest of it."""

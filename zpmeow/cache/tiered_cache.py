@@ -10,10 +10,8 @@ No error of a tier leaves this class: a read that the tiers cannot answer is loa
 unless there is something that may be answered while the truth is silent (`lookups.py`).
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from zpmeow.cache.background import BackgroundTasks
 from zpmeow.cache.call_budget import outside_budget
@@ -21,10 +19,11 @@ from zpmeow.cache.coherence import Coherence
 from zpmeow.cache.counted import looked_up
 from zpmeow.cache.entry_codec import EntryCodec
 from zpmeow.cache.errors import CacheError
+from zpmeow.cache.fills import Fills
 from zpmeow.cache.hints import Hints
 from zpmeow.cache.loads import Load, LoadLimits, Loads
-from zpmeow.cache.local_tier import NEGATIVE_SECONDS, LocalTier
-from zpmeow.cache.lookups import Found, Lookups, Unanswered
+from zpmeow.cache.local_tier import LocalTier
+from zpmeow.cache.lookups import Lookups, Unanswered
 from zpmeow.cache.policy import (
     Answer,
     EntryKey,
@@ -32,31 +31,17 @@ from zpmeow.cache.policy import (
     Loaded,
     Loader,
     LoadMark,
-    Origin,
     TruthState,
 )
 from zpmeow.cache.recall import Followed, Recall, make_recall
 from zpmeow.cache.tier import CacheTier
+from zpmeow.cache.truth_loads import TruthLoads
 from zpmeow.cache.updates import Updates
-from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, LookupOutcome, Observer, Tier
+from zpmeow.events import LookupOutcome, Observer, Tier
 
 J = TypeVar("J", bound=Hashable)
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-
-_TRIED = frozenset({LookupOutcome.MISS, LookupOutcome.CORRUPT})
-_ONLY_BYPASSED = frozenset({LookupOutcome.BYPASS})
-
-_FILL_ENTRIES = 30
-"""Arbitrary: a conversation with a tier costs little more than that of one, and on a narrow line not all is lost."""
-
-
-class _Job(NamedTuple):
-    """How entries are loaded: by whom, whether the tier was left alone, and what stands there that is known corrupt."""
-
-    load: Loader
-    bypassed: bool
-    corrupt: frozenset[EntryKey] = frozenset()
 
 
 class TieredCache:
@@ -100,12 +85,15 @@ class TieredCache:
         self._background = BackgroundTasks(observer=observer, expected=CacheError)
         self.hints = Hints(tier=tier, local=local, coherence=coherence, background=self._background, observer=observer)
         self._updates = Updates(tier=tier, codec=codec, coherence=coherence, observer=observer)
-        self._loads: Loads[_Job, EntryKey, Loaded | None] = self.make_loads(
-            load=self._load_and_keep,
-            is_outdated=self._is_outdated,
-            on_coalesced=lambda key: observer(LoadCoalesced(key.policy.entity)),
-            limits=limits,
+        self._fills = Fills(
+            local=local,
+            updates=self._updates,
+            codec=codec,
+            coherence=coherence,
+            now_ms=now_ms,
+            background=self._background,
         )
+        self._loads = TruthLoads(coherence=coherence, fills=self._fills, limits=limits, observer=observer)
         self._lookups = Lookups(
             tier=tier,
             codec=codec,
@@ -137,7 +125,7 @@ class TieredCache:
             return answers
         mark = self._coherence.begin_load()
         found = await self._lookups.look_up(rest)
-        self._keep_found(found, mark)
+        self._fills.keep_found(found, mark)
         answers.update(found.answers)
         if found.unanswered:
             asked = mark if found.was_asked else None
@@ -201,7 +189,7 @@ class TieredCache:
         on_coalesced: Callable[[K], None],
         limits: LoadLimits,
     ) -> Loads[J, K, V]:
-        """Make loads, by other keys than entries' too, joined and repeated by the same rules."""
+        """Make loads by other keys than entries', joined and repeated by the same rules."""
         return Loads(
             load=load,
             coherence=self._coherence,
@@ -226,30 +214,13 @@ class TieredCache:
         except CacheError:
             return 0
 
-    def fill(
-        self, values: Mapping[EntryKey, Loaded], mark: LoadMark, *, known_corrupt: Collection[EntryKey] = ()
-    ) -> None:
-        """Keep loaded values here, and send them to the tier in the background, unless they may be outdated.
-
-        `known_corrupt`: what stands there has been found corrupt and counted; its removal may not be done yet.
-        """
-        self.keep(values, mark)
-        if mark.epoch is None:
-            return
-        entries = list(values.items())
-        for start in range(0, len(entries), _FILL_ENTRIES):
-            portion = dict(entries[start : start + _FILL_ENTRIES])
-            self._background.start(partial(self._updates.fill, portion, mark, known_corrupt=known_corrupt), name="fill")
+    def fill(self, values: Mapping[EntryKey, Loaded], mark: LoadMark) -> None:
+        """Keep loaded values here, and send them to the tier in the background, unless they may be outdated."""
+        self._fills.fill(values, mark, known_corrupt=())
 
     def keep(self, values: Mapping[EntryKey, Loaded], mark: LoadMark) -> None:
         """Keep loaded values in this process, unless they may be outdated."""
-        if not self._local.is_on or not self._coherence.covers(mark):
-            return
-        now_ms = self._now_ms()
-        for key, loaded in values.items():
-            if self._coherence.allows(key.text, loaded.version):
-                fresh_until_ms = self._codec.fresh_until_ms(key, loaded, loaded_at_ms=mark.began_at_ms)
-                self._put_locally(key, loaded.value, loaded.version, (fresh_until_ms - now_ms) / 1000)
+        self._fills.keep(values, mark)
 
     @property
     def waiting(self) -> int:
@@ -295,7 +266,7 @@ class TieredCache:
             if self._lookups.should_fall_back_at_once:
                 answers = self._lookups.fall_back(unanswered, may_be_stale)
             if answers is None:
-                answers = await self._load_truth(unanswered, load, asked)
+                answers = await self._loads.load(unanswered, load, asked=asked)
         except self._unavailable:
             answers = self._lookups.fall_back(unanswered, may_be_stale)
             if answers is None:
@@ -303,76 +274,3 @@ class TieredCache:
         finally:
             self._lookups.settle(unanswered, answers)
         return answers
-
-    async def _load_truth(
-        self, unanswered: Mapping[EntryKey, Unanswered], load: Loader, asked: LoadMark | None
-    ) -> dict[EntryKey, Answer]:
-        outcomes = {one.outcome for one in unanswered.values()}
-        job = _Job(load, outcomes == _ONLY_BYPASSED)
-        if LookupOutcome.CORRUPT in outcomes:
-            corrupt = (key for key, one in unanswered.items() if one.outcome is LookupOutcome.CORRUPT)
-            job = _Job(load, bypassed=False, corrupt=frozenset(corrupt))
-        answers = {}
-        for key, one in (await self._loads.load(list(unanswered), job, asked=asked)).items():
-            if one is None:
-                continue
-            origin = Origin.LOAD_AFTER_MISS if unanswered[key].outcome in _TRIED else Origin.LOAD_AFTER_BYPASS
-            answers[key] = Answer(value=one.value, version=one.version, origin=origin)
-        return answers
-
-    async def _load_and_keep(
-        self, job: _Job, keys: Sequence[EntryKey], mark: LoadMark
-    ) -> Mapping[EntryKey, Loaded | Exception | None]:
-        """Load what is wanted by several callers, or by one; what is not there is None."""
-        brought = await self._load_once(job.load, keys)
-        loaded = {key: one for key, one in brought.items() if not isinstance(one, Exception)}
-        if job.bypassed:
-            self.keep(loaded, mark)
-        else:
-            self.fill(loaded, mark, known_corrupt=job.corrupt)
-        if len(brought) == len(keys):
-            return brought
-        for key in keys:
-            if key not in brought:
-                self._keep_absent(key, mark)
-        return {key: brought.get(key) for key in keys}
-
-    async def _load_once(self, load: Loader, keys: Sequence[EntryKey]) -> Mapping[EntryKey, Loaded | Exception]:
-        try:
-            brought = await load(keys)
-        except Exception:
-            self._tell_of_loads(dict.fromkeys(keys, LoadOutcome.ERROR))
-            raise
-        self._tell_of_loads({key: _outcome(brought.get(key)) for key in keys})
-        return brought
-
-    def _tell_of_loads(self, outcomes: Mapping[EntryKey, LoadOutcome]) -> None:
-        counts = Counter((key.policy.entity, outcome) for key, outcome in outcomes.items())
-        for (entity, outcome), count in counts.items():
-            self._observer(LoadFinished(entity, outcome, count))
-
-    def _is_outdated(self, key: EntryKey, loaded: Loaded | None, mark: LoadMark) -> bool:
-        if loaded is None:
-            return self._coherence.changed_since(key.text, mark)
-        return self.knows_newer(key, loaded.version)
-
-    def _keep_found(self, found: Found, mark: LoadMark) -> None:
-        if not found.readings or not self._local.is_on or not self._coherence.covers(mark):
-            return
-        now_ms = self._now_ms()
-        for key, reading in found.readings.items():
-            self._put_locally(key, reading.value, reading.version, (reading.fresh_until_ms - now_ms) / 1000)
-
-    def _keep_absent(self, key: EntryKey, mark: LoadMark) -> None:
-        if self._coherence.covers(mark) and not self._coherence.changed_since(key.text, mark):
-            self._local.put(key.text, None, version=0, size_bytes=0, seconds=NEGATIVE_SECONDS)
-
-    def _put_locally(self, key: EntryKey, value: object, version: int, seconds: float) -> None:
-        answer = Answer(value=value, version=version, origin=Origin.LOCAL)
-        self._local.put(key.text, answer, version=version, size_bytes=key.policy.weigh(value), seconds=seconds)
-
-
-def _outcome(one: Loaded | Exception | None) -> LoadOutcome:
-    if one is None:
-        return LoadOutcome.ABSENT
-    return LoadOutcome.ERROR if isinstance(one, Exception) else LoadOutcome.FOUND

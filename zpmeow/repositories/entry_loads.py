@@ -7,12 +7,12 @@ answer. A load has a time of its own, whatever its callers have left.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
 from zpmeow.cache.loads import LoadLimits
-from zpmeow.cache.policy import EntryKey, Loaded
+from zpmeow.cache.policy import EntryKey, Loaded, LoadFailure
 from zpmeow.domain.errors import Overloaded, Unavailable
 from zpmeow.domain.patience import patience_until, wait_patiently
 from zpmeow.domain.ports import SessionRepository
@@ -72,7 +72,7 @@ class EntryLoads:
         self._truth = truth
         self._entries = entries
 
-    async def __call__(self, keys: Sequence[EntryKey], /) -> Mapping[EntryKey, Loaded | Exception]:
+    async def __call__(self, keys: Sequence[EntryKey], /) -> Mapping[EntryKey, Loaded | LoadFailure]:
         """Load the records of the keys; a session that is not there has none."""
         by_session: dict[UUID, list[EntryKey]] = {}
         entities = set()
@@ -80,8 +80,8 @@ class EntryLoads:
             session_id, entity = key.of
             entities.add(entity)
             by_session.setdefault(session_id, []).append(key)
-        found = await self._find_all(by_session.keys(), frozenset(entities))
-        loaded: dict[EntryKey, Loaded | Exception] = {}
+        found = await self._find_all(list(by_session), frozenset(entities))
+        loaded: dict[EntryKey, Loaded | LoadFailure] = {}
         for session_id, its_keys in by_session.items():
             one = found.get(session_id)
             if isinstance(one, Snapshot):
@@ -92,8 +92,8 @@ class EntryLoads:
         return loaded
 
     async def _find_all(
-        self, wanted: Collection[UUID], entities: frozenset[Entity]
-    ) -> Mapping[UUID, Snapshot | Exception]:
+        self, wanted: Sequence[UUID], entities: frozenset[Entity]
+    ) -> Mapping[UUID, Snapshot | LoadFailure]:
         try:
             return await self._find(wanted, entities)
         except Unavailable:
@@ -101,32 +101,44 @@ class EntryLoads:
         except Exception:
             if len(wanted) == 1:
                 raise
-            return await self._find_each(wanted, entities)
+            return await self._find_others(wanted, entities)
 
-    async def _find_each(
-        self, wanted: Collection[UUID], entities: frozenset[Entity]
-    ) -> Mapping[UUID, Snapshot | Exception]:
-        """One of the sessions cannot be read: who asked for another one shall not see that.
+    async def _find_others(
+        self, wanted: Sequence[UUID], entities: frozenset[Entity]
+    ) -> Mapping[UUID, Snapshot | LoadFailure]:
+        """One of the sessions cannot be read: who asked for another one shall not see that. So halves are asked for.
 
-        Where the first of them all fail it is the statement, and the others need not be asked for.
+        Where the first sessions all fail it is the statement, and the others need not be asked for.
         """
-        found: dict[UUID, Snapshot | Exception] = {}
+        found: dict[UUID, Snapshot | LoadFailure] = {}
         failures, one_was_read = 0, False
-        for session_id in wanted:
+        parts = _halves(wanted)
+        while parts:
+            part = parts.pop()
             try:
-                found.update(await self._find([session_id], entities))
+                found.update(await self._find(part, entities))
+            except Unavailable as error:
+                found.update(dict.fromkeys(part, LoadFailure(error)))
             except Exception as error:
+                if len(part) > 1:
+                    parts += _halves(part)
+                    continue
                 failures += 1
                 if failures == MOST_FAILURES and not one_was_read:
                     raise
-                found[session_id] = error
+                found[part[0]] = LoadFailure(error)
             else:
                 one_was_read = True
         return found
 
-    async def _find(self, wanted: Collection[UUID], entities: frozenset[Entity]) -> Mapping[UUID, Snapshot]:
+    async def _find(self, wanted: Sequence[UUID], entities: frozenset[Entity]) -> Mapping[UUID, Snapshot]:
         if len(wanted) > 1:
             return await self._truth.find_many(wanted, entities)
         (session_id,) = wanted
         found = await self._truth.find(ById(session_id), entities)
         return {} if found is None else {session_id: found}
+
+
+def _halves(some: Sequence[UUID]) -> list[Sequence[UUID]]:
+    middle = len(some) // 2
+    return [some[middle:], some[:middle]]

@@ -12,7 +12,17 @@ from zpmeow.cache.entry_codec import EntryCodec
 from zpmeow.cache.floors import Floors
 from zpmeow.cache.loads import LoadLimits
 from zpmeow.cache.local_tier import LocalTier
-from zpmeow.cache.policy import Answer, EntryKey, EntryPolicy, HintKey, HintPolicy, Loaded, Origin, TruthState
+from zpmeow.cache.policy import (
+    Answer,
+    EntryKey,
+    EntryPolicy,
+    HintKey,
+    HintPolicy,
+    Loaded,
+    LoadFailure,
+    Origin,
+    TruthState,
+)
 from zpmeow.cache.position import POSITION_KEY, Position
 from zpmeow.cache.tiered_cache import TieredCache
 from zpmeow.events import CacheLookedUp, Event, LoadFinished, LookupOutcome, Tier
@@ -56,8 +66,9 @@ class Truth:
         self.error: Exception | None = None
         self.state = TruthState.ANSWERS
         self.release: asyncio.Event | None = None
+        self.unreadable: set[EntryKey] = set()
 
-    async def load(self, keys: Sequence[EntryKey], /) -> Mapping[EntryKey, Loaded]:
+    async def load(self, keys: Sequence[EntryKey], /) -> Mapping[EntryKey, Loaded | LoadFailure]:
         """Read the rows as they are when the load begins; hand them out when released."""
         self.asked.append(list(keys))
         rows = {key: self.rows[key] for key in keys if key in self.rows}
@@ -65,7 +76,7 @@ class Truth:
             await self.release.wait()
         if self.error is not None:
             raise self.error
-        return rows
+        return rows | {key: LoadFailure(ValueError(key.text)) for key in keys if key in self.unreadable}
 
     def hold(self) -> asyncio.Event:
         """Hold the answers of all loads from now on back, until the returned event is set."""

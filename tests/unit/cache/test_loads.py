@@ -1,6 +1,8 @@
 """Loads through the tiered cache: one for however many ask, and never an answer older than a change that is known."""
 
 import asyncio
+import re
+import traceback
 from collections.abc import Sequence
 
 import pytest
@@ -8,10 +10,10 @@ import pytest
 from tests.unit.cache.cache_bench import LOCAL_BYTES, A, B, Bench, TruthAwayError, settle
 from zpmeow.cache.errors import CacheUnavailable
 from zpmeow.cache.loads import MAX_LOADS
+from zpmeow.cache.lookups import Unanswered
 from zpmeow.cache.policy import EntryKey, Loaded, Origin
 from zpmeow.cache.tier import PutOutcome, Write
-from zpmeow.cache.tiered_cache import _Job
-from zpmeow.events import LoadCoalesced, LoadFinished, LoadOutcome, LookupOutcome, Tier
+from zpmeow.events import CorruptEntryFound, LoadCoalesced, LoadFinished, LoadOutcome, LookupOutcome, Tier
 
 
 @pytest.fixture
@@ -198,7 +200,8 @@ async def test_reader_takes_what_a_load_has_brought_while_it_asked_the_tier(benc
     await settle()
     bench.pass_time(0.01)
 
-    await bench.cache._loads.load([A], _Job(bench.truth.load, bypassed=False), asked=bench.cache.begin_load())
+    unanswered = {A: Unanswered(LookupOutcome.MISS)}
+    await bench.cache._loads.load(unanswered, bench.truth.load, asked=bench.cache.begin_load())
 
     bench.slow.resume()
     answers = await late
@@ -278,3 +281,57 @@ async def test_what_many_readers_wanted_is_sent_in_portions(bench: Bench) -> Non
     assert sizes == [30, 30, 10]
     assert bench.stored_entries().keys() == set(keys)
     assert bench.load_count() == 70
+
+
+async def test_value_that_cannot_be_loaded_is_the_trouble_of_those_who_want_it(bench: Bench) -> None:
+    """Of one turn, one load; each who wants it is told, with a traceback of his own, and the others have theirs."""
+    bench.truth.unreadable = {A}
+    readers = [bench.begin_read(A) for _ in range(50)]
+    other = bench.begin_read(B)
+
+    failed = await asyncio.gather(*readers, return_exceptions=True)
+
+    assert {type(one) for one in failed} == {ValueError}
+    assert (await other)[B].value == "b"
+    assert bench.truth.asked == [[A, B]]
+    assert {event.outcome: event.count for event in bench.events if isinstance(event, LoadFinished)} == {
+        LoadOutcome.ERROR: 1,
+        LoadOutcome.FOUND: 1,
+    }
+    last = failed[-1]
+    assert isinstance(last, ValueError)
+    assert len(list(traceback.walk_tb(last.__traceback__))) < 20
+
+
+async def test_failure_of_one_value_is_not_taken_by_who_comes_when_it_has_landed(bench: Bench) -> None:
+    """He tries again; what was brought beside it is good enough for him."""
+    bench.slow.hang()
+    late = [bench.begin_read(key) for key in (A, B)]
+    await settle()
+    bench.pass_time(0.01)
+    bench.truth.unreadable = {A}
+    unanswered = dict.fromkeys((A, B), Unanswered(LookupOutcome.MISS))
+    with pytest.raises(ValueError, match=re.escape(A)):
+        await bench.cache._loads.load(unanswered, bench.truth.load, asked=bench.cache.begin_load())
+    bench.truth.unreadable = set()
+
+    bench.slow.resume()
+    found = await asyncio.gather(*late)
+
+    assert [found[0][A].value, found[1][B].value] == ["a", "b"]
+    assert bench.truth.asked == [[A, B], [A]]
+
+
+async def test_readers_of_corrupt_entries_share_a_load_with_others(bench: Bench) -> None:
+    """After a change of the schema all are corrupt at once; each is counted once."""
+    keys = [EntryKey(f"zpmeow:{{{number}}}:a", A.policy) for number in range(5)]
+    bench.truth.rows = {key: Loaded(value=key.text, version=1) for key in keys}
+    for key in keys[:4]:
+        bench.memory.place(key, b"rubbish")
+
+    readers = [bench.begin_read(key) for key in keys]
+    await asyncio.gather(*readers)
+    await settle()
+
+    assert bench.truth.asked == [keys]
+    assert sorted(event.key for event in bench.events if isinstance(event, CorruptEntryFound)) == keys[:4]

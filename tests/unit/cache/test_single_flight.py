@@ -323,6 +323,9 @@ async def test_keys_wait_for_a_flight_to_land_when_so_many_are_under_way() -> No
         callers.append(asyncio.create_task(flights.load([key], truth.load)))
         await _settle()
     twice = asyncio.create_task(flights.load(["f"], truth.load))
+    gone = asyncio.create_task(flights.load(["f"], truth.load))
+    await _settle()
+    gone.cancel()
     await _settle()
 
     asked, waiting = list(truth.asked), flights.inner.waiting
@@ -346,19 +349,48 @@ async def test_flight_takes_no_more_when_it_is_full() -> None:
 
 
 async def test_flight_that_has_waited_takes_no_other_keys() -> None:
-    """Who comes late would have too little of its time; who wants the same keys joins all the same."""
+    """Who comes late would have too little of its time, be it for a key that is in it."""
     now = 1_000.0
     flights, truth = Flights(most_under_way=1, boarding_seconds=1.0, monotonic=lambda: now), Truth()
     callers = []
-    for key in ("a", "b", "c", "b"):
+    for key in ("a", "b", "c", "b", "a"):
         callers.append(asyncio.create_task(flights.load([key], truth.load)))
         await _settle()
         now += 2
     truth.release.set()
     await asyncio.gather(*callers)
 
-    assert truth.asked == [["a"], ["b"], ["c"]]
-    assert flights.coalesced == ["b"]
+    assert truth.asked == [["a"], ["b"], ["c"], ["b"]]
+    assert flights.coalesced == ["a"]  # That one had begun.
+    assert flights.inner.in_flight == 0
+
+
+async def test_flight_that_waits_stays_open_when_an_older_one_of_its_job_begins() -> None:
+    """Who comes then boards it."""
+    now = 1_000.0
+    flights, gate = Flights(most_under_way=1, boarding_seconds=1.0, monotonic=lambda: now), asyncio.Semaphore(0)
+    asked: list[list[str]] = []
+
+    async def load(keys: Sequence[str]) -> Mapping[str, str]:
+        asked.append(list(keys))
+        await gate.acquire()
+        return dict.fromkeys(keys, "")
+
+    callers = []
+    for key in "abc":
+        callers.append(asyncio.create_task(flights.load([key], load)))
+        await _settle()
+        now += 1.5
+    now -= 1.5
+    gate.release()
+    await _settle()
+    callers.append(asyncio.create_task(flights.load(["d"], load)))
+    await _settle()
+    gate.release()
+    gate.release()
+    await asyncio.gather(*callers)
+
+    assert asked == [["a"], ["b"], ["c", "d"]]
 
 
 async def test_flight_that_waits_is_joined_when_it_has_not_begun() -> None:
@@ -366,10 +398,10 @@ async def test_flight_that_waits_is_joined_when_it_has_not_begun() -> None:
     now = 1_000.0
     flights = Flights(most_under_way=1, join_since=lambda: now, monotonic=lambda: now)
     truth = Truth()
-    callers = [asyncio.create_task(flights.load([key], truth.load)) for key in ("a",)]
-    await _settle()
-    callers.append(asyncio.create_task(flights.load(["b"], truth.load)))
-    await _settle()
+    callers = []
+    for key in "ab":
+        callers.append(asyncio.create_task(flights.load([key], truth.load)))
+        await _settle()
     now += 5
     callers += [asyncio.create_task(flights.load([key], truth.load)) for key in ("a", "b")]
     await _settle()
@@ -395,23 +427,28 @@ async def test_others_are_answered_when_one_goes_away_before_the_flight_begins(f
 async def test_failure_of_the_second_flight_is_quiet_when_the_first_has_failed(flights: Flights) -> None:
     """A caller of both is told of the first, and nobody of an error that was never looked at."""
     complaints: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
-    truths = [Truth(), Truth()]
-    for truth, key in zip(truths, "ab", strict=True):
-        truth.error = ConnectionError(key)
-    alone = [asyncio.create_task(flights.load([key], one.load)) for one, key in zip(truths, "ab", strict=True)]
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context["message"]))
+    release = asyncio.Event()
+
+    async def fail(keys: Sequence[str]) -> Mapping[str, str]:
+        await release.wait()
+        raise ConnectionError(keys[0])
+
+    async def fail_too(keys: Sequence[str]) -> Mapping[str, str]:
+        return await fail(keys)
+
+    alone = [asyncio.create_task(flights.load([key], load)) for key, load in (("a", fail), ("b", fail_too))]
     await _settle()
-    both = asyncio.create_task(flights.load(["a", "b"], truths[0].load))
+    both = asyncio.create_task(flights.load(["a", "b"], fail))
     await _settle()
 
-    for truth in truths:
-        truth.release.set()
-    ended = await asyncio.gather(both, *alone, return_exceptions=True)
+    release.set()
+    ended = [str(error) for error in await asyncio.gather(both, *alone, return_exceptions=True)]
     del both, alone
     await _settle()
     gc.collect()
 
-    assert [str(error) for error in ended] == ["a", "a", "b"]
+    assert ended == ["a", "a", "b"]
     assert complaints == []
 
 
@@ -422,7 +459,7 @@ async def test_flights_in_line_land_when_it_is_closed() -> None:
     for key in "abc":
         callers.append(asyncio.create_task(flights.load([key], truth.load)))
         await _settle()
-    await flights.inner.close(grace_seconds=0.01)
+    await flights.inner.close(grace_seconds=0)
     under_way = [caller.done() for caller in callers]
     truth.release.set()
     await flights.inner.close(grace_seconds=10)
@@ -444,3 +481,72 @@ async def test_callers_are_cancelled_when_the_flight_is(flights: Flights) -> Non
 
     assert [caller.cancelled() for caller in callers] == [True, True]
     assert flights.inner.in_flight == 0
+
+
+async def test_flight_that_was_only_just_opened_lands_when_it_is_closed(flights: Flights) -> None:
+    """It begins when the turn is over."""
+    truth = Truth()
+    truth.release.set()
+    caller = asyncio.create_task(flights.load(["a"], truth.load))
+    await asyncio.sleep(0)
+
+    await flights.inner.close(grace_seconds=10)
+
+    assert truth.asked == [["a"]]
+    assert await caller == {"a": "A"}
+
+
+async def test_nobody_waits_for_ever_when_flights_are_cancelled_before_they_begin(flights: Flights) -> None:
+    """By whoever cancels all tasks that there are."""
+    truth = Truth()
+    others = asyncio.all_tasks()
+    caller = asyncio.create_task(flights.load(["a"], truth.load))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - others - {caller}:
+        task.cancel()
+    await asyncio.wait([caller])
+    truth.release.set()
+
+    assert caller.cancelled()
+    assert truth.asked == []
+    assert await flights.load(["a"], truth.load) == {"a": "A"}
+
+
+async def test_landed_load_is_not_taken_when_it_began_before_the_time_allowed() -> None:
+    """However lately it landed."""
+    now = 1_000.0
+    flights = Flights(join_since=lambda: now - 1, monotonic=lambda: now)
+    truth = Truth()
+    first = asyncio.create_task(flights.load(["a"], truth.load))
+    await _settle()
+    now += 2
+    truth.release.set()
+    await first
+
+    await flights.load(["a"], truth.load, asked_at=1_001.0)
+
+    assert truth.asked == [["a"], ["a"]]
+
+
+async def test_landed_load_is_kept_when_one_of_those_who_shared_it_may_be_followed(flights: Flights) -> None:
+    """By those who asked a tier first, as he did."""
+    truth = Truth()
+    truth.release.set()
+    await asyncio.gather(flights.load(["a"], truth.load, lingers=True), flights.load(["b"], truth.load, lingers=False))
+
+    await flights.load(["a", "b"], truth.load, asked_at=0.0)
+
+    assert truth.asked == [["a", "b"]]
+
+
+async def test_landed_load_is_taken_only_for_keys_for_which_it_may() -> None:
+    """Others are loaded again."""
+    flights, truth = Flights(may_linger=lambda brought, key: brought[key] != "B"), Truth()
+    truth.release.set()
+    await flights.load(["a", "b"], truth.load)
+
+    found = await flights.load(["a", "b"], truth.load, asked_at=0.0)
+
+    assert found == {"a": "A", "b": "B"}
+    assert truth.asked == [["a", "b"], ["b"]]

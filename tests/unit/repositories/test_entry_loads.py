@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -12,12 +13,13 @@ from typing_extensions import override
 from tests.fakes.cached_sessions import LIFETIMES, make_cached_sessions
 from tests.fakes.in_memory_session_repository import InMemorySessionRepository
 from tests.fakes.memory_tier import MemoryTier
-from zpmeow.cache.policy import EntryKey, Loaded
+from zpmeow.cache.policy import EntryKey, Loaded, LoadFailure
+from zpmeow.cache.single_flight import MOST_KEYS
 from zpmeow.domain.errors import DatabaseUnavailable, Overloaded
-from zpmeow.domain.patience import patience_left
+from zpmeow.domain.patience import patience_left, patience_until
 from zpmeow.domain.ports import NewSession
 from zpmeow.domain.records import Entity, Snapshot, StatusRecord
-from zpmeow.domain.references import ById, SessionReference
+from zpmeow.domain.references import ById, ByName, SessionReference
 from zpmeow.repositories.cache_policies import CachePolicies
 from zpmeow.repositories.entry_loads import EntryLoads, entry_load_limits
 from zpmeow.repositories.session_entries import SessionEntries
@@ -28,12 +30,15 @@ TRUTH_SECONDS = 10.0
 
 
 class Truth(InMemorySessionRepository):
-    """Notes what it is asked."""
+    """Notes what it is asked, and answers when it may."""
 
     def __init__(self) -> None:
         """Answer all."""
         super().__init__()
         self.queries: list[set[UUID] | str] = []
+        self.patience: list[float] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.error: Exception | None = None
         self.unreadable: UUID | None = None
 
@@ -46,17 +51,19 @@ class Truth(InMemorySessionRepository):
     async def find(
         self, reference: SessionReference, entities: frozenset[Entity], *, with_secrets: bool = False
     ) -> Snapshot | None:
-        self._note({reference.id} if isinstance(reference, ById) else "by name")
+        await self._note({reference.id} if isinstance(reference, ById) else "by name")
         return await super().find(reference, entities, with_secrets=with_secrets)
 
     @override
     async def find_many(self, session_ids: Collection[UUID], entities: frozenset[Entity]) -> dict[UUID, Snapshot]:
-        self._note(set(session_ids))
+        await self._note(set(session_ids))
         found = {one: await super(Truth, self).find(ById(one), entities) for one in session_ids}
         return {one: snapshot for one, snapshot in found.items() if snapshot is not None}
 
-    def _note(self, asked: set[UUID] | str) -> None:
+    async def _note(self, asked: set[UUID] | str) -> None:
         self.queries.append(asked)
+        self.patience.append(patience_left(CLOCK.seconds))
+        await self.may_answer.wait()
         if self.error is not None:
             raise self.error
         if not isinstance(asked, str) and self.unreadable in asked:
@@ -134,27 +141,50 @@ async def test_unavailable_truth_fails_the_load(truth: Truth, loads: EntryLoads)
 
 
 async def test_session_that_cannot_be_read_is_its_own_readers_trouble(truth: Truth, loads: EntryLoads) -> None:
-    """When a query for several fails by something else than an unavailable database, each is asked for alone."""
-    ids = await truth.make(3)
-    truth.unreadable = ids[1]
+    """When a query for several fails by something else than an unavailable database, halves are asked for."""
+    ids = await truth.make(100)
+    truth.unreadable = ids[30]
 
     with pytest.raises(KeyError):
-        await loads(keys_of(ids[1]))
+        await loads(keys_of(ids[30]))
     together = await loads(keys_of(*ids, entities=[Entity.STATUS]))
 
-    assert [type(one) for one in together.values()] == [Loaded, KeyError, Loaded]
-    assert truth.queries == [{ids[1]}, set(ids), *({one} for one in ids)]
+    failed = [key for key, one in together.items() if isinstance(one, LoadFailure)]
+    assert failed == keys_of(ids[30], entities=[Entity.STATUS])
+    assert len(together) == 100
+    assert len(truth.queries) < 20
+
+
+async def test_others_are_answered_when_the_truth_goes_away_while_one_that_cannot_be_read_is_looked_for(
+    truth: Truth, loads: EntryLoads
+) -> None:
+    """Those that were read by then, that is."""
+    ids = await truth.make(4)
+    truth.unreadable = ids[3]
+    find_many = truth.find_many
+
+    async def find_many_and_go_away(session_ids: Collection[UUID], entities: frozenset[Entity]) -> dict[UUID, Snapshot]:
+        found = await find_many(session_ids, entities)
+        truth.error = DatabaseUnavailable("away")
+        return found
+
+    truth.find_many = find_many_and_go_away  # type: ignore[method-assign]
+    together = await loads(keys_of(*ids, entities=[Entity.STATUS]))
+
+    assert [isinstance(one, LoadFailure) for one in together.values()] == [False, False, True, True]
+    errors = [type(one.error()) for one in together.values() if isinstance(one, LoadFailure)]
+    assert errors == [DatabaseUnavailable] * 2
 
 
 async def test_statement_that_fails_for_all_is_not_sent_for_each(truth: Truth, loads: EntryLoads) -> None:
     """A missing right, say: everybody learns of it, and the database is not asked a hundred times in a row."""
-    ids = await truth.make(20)
+    ids = await truth.make(100)
     truth.error = KeyError("no such column")
 
     with pytest.raises(KeyError):
         await loads(keys_of(*ids))
 
-    assert len(truth.queries) == 1 + 3
+    assert len(truth.queries) < 12
 
 
 @pytest.mark.parametrize("waited_seconds", [0.0, 4.0])
@@ -216,3 +246,73 @@ async def test_readers_of_other_records_have_a_query_of_their_own(truth: Truth) 
     await cached.close()
 
     assert truth.queries == [{ids[0], ids[2]}, {ids[1], ids[3]}]
+
+
+async def test_what_comes_while_all_queries_are_under_way_is_the_next_one(truth: Truth) -> None:
+    """It has less time then, and is told of overload if most of that was spent in line."""
+    ids = await truth.make(4)
+    limits = entry_load_limits(most_under_way=1, truth_seconds=TRUTH_SECONDS, monotonic=CLOCK.monotonic)
+    cached = make_cached_sessions(
+        truth=truth, tier=MemoryTier(), clock=CLOCK, monotonic=CLOCK.monotonic, load_limits=limits
+    )
+    truth.may_answer.clear()
+    truth.error = DatabaseUnavailable("silent")
+    reads = []
+    for session_id in ids[:3]:
+        reads.append(asyncio.create_task(cached.repository.find(ById(session_id), ALL)))
+        await settle()
+    waiting = cached.cache.waiting
+    CLOCK.seconds += 0.8 * TRUTH_SECONDS
+    reads.append(asyncio.create_task(cached.repository.find(ById(ids[3]), ALL)))  # Too late for that one.
+    await settle()
+    truth.may_answer.set()
+    ended = await asyncio.gather(*reads, return_exceptions=True)
+    await cached.close()
+
+    assert (waiting, cached.cache.waiting) == (2, 0)
+    assert truth.queries == [{ids[0]}, {ids[1], ids[2]}, {ids[3]}]
+    assert truth.patience == pytest.approx([9.0, 1.0, 9.0])
+    assert [type(one) for one in ended] == [DatabaseUnavailable, Overloaded, Overloaded, DatabaseUnavailable]
+
+
+async def test_queries_are_of_so_many_sessions_at_most(truth: Truth) -> None:
+    """The conversation costs next to nothing by then."""
+    cached = make_cached_sessions(truth=truth, tier=MemoryTier(), clock=CLOCK, monotonic=CLOCK.monotonic)
+    ids = [UUID(int=number) for number in range(MOST_KEYS // len(ALL) + 1)]
+
+    await asyncio.gather(*(cached.repository.find(ById(one), ALL) for one in ids))
+    await cached.close()
+
+    assert [len(one) for one in truth.queries] == [len(ids) - 1, 1]
+
+
+@pytest.mark.parametrize("reference", [ById(UUID(int=1)), ByName("s-0")])
+async def test_caller_waits_for_a_load_as_long_as_he_has_time(truth: Truth, reference: SessionReference) -> None:
+    """The load goes on without him."""
+    cached = make_cached_sessions(truth=truth, tier=MemoryTier(), clock=CLOCK, monotonic=CLOCK.monotonic)
+    truth.may_answer.clear()
+
+    with patience_until(time.monotonic()), pytest.raises(Overloaded):
+        await cached.repository.find(reference, ALL)
+    truth.may_answer.set()
+    await cached.close()
+
+    assert len(truth.queries) == 1
+
+
+async def test_several_names_of_one_turn_are_loaded_each_by_its_own_query(truth: Truth) -> None:
+    """There is no statement for several; one name that is asked for twice is loaded once."""
+    ids = await truth.make(2)
+    cached = make_cached_sessions(truth=truth, tier=MemoryTier(), clock=CLOCK, monotonic=CLOCK.monotonic)
+
+    found = await asyncio.gather(*(cached.repository.find(ByName(name), ALL) for name in ("s-0", "s-1", "s-0")))
+    await cached.close()
+
+    assert [one.session.id for one in found if one is not None] == [*ids, ids[0]]
+    assert truth.queries == ["by name", "by name"]
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)

@@ -209,6 +209,13 @@ def test_changes_are_counted_one_by_one_when_told_together(scrapes: Scrapes) -> 
     assert scrapes.sample("zpmeow_invalidations_total", source="relay", outcome="applied") == 500
 
 
+def test_loads_are_counted_one_by_one_when_told_together(scrapes: Scrapes) -> None:
+    """What one query has brought counts as many entries."""
+    scrapes.metrics(LoadFinished("qr", LoadOutcome.FOUND, 3))
+
+    assert scrapes.sample("zpmeow_loads_total", entity="qr", outcome="found") == 3
+
+
 def test_coherence_is_told_as_it_is_when_scraped(scrapes: Scrapes) -> None:
     """Lag, feed, lead and local tier are those of the state; an unknown lag is no number."""
     told = {
