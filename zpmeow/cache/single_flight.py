@@ -181,7 +181,8 @@ class SingleFlight(Generic[J, K, R]):
             for landing in landings:
                 await self._wait(landing)
         except BaseException:
-            _leave(landings)
+            for landing in landings:
+                landing.cancel()  # One that has failed, too, so that nobody complains that its failure was never seen.
             raise
         return joined
 
@@ -273,10 +274,3 @@ class SingleFlight(Generic[J, K, R]):
                 break
             del self._landed[key]
         self._forget_later()
-
-
-def _leave(landings: Sequence[Landing]) -> None:
-    """Wait no longer; how the flights end is not for this caller to see."""
-    for landing in landings:
-        if not landing.cancel() and not landing.cancelled():
-            landing.exception()

@@ -424,14 +424,15 @@ async def test_others_are_answered_when_one_goes_away_before_the_flight_begins(f
     assert truth.asked == [["a", "b"]]
 
 
-async def test_failure_of_the_second_flight_is_quiet_when_the_first_has_failed(flights: Flights) -> None:
+@pytest.mark.parametrize("order", ["ab", "ba"])
+async def test_failure_of_the_second_flight_is_quiet_when_the_first_has_failed(flights: Flights, order: str) -> None:
     """A caller of both is told of the first, and nobody of an error that was never looked at."""
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context["message"]))
-    release = asyncio.Event()
+    releases = {key: asyncio.Event() for key in "ab"}
 
     async def fail(keys: Sequence[str]) -> Mapping[str, str]:
-        await release.wait()
+        await releases[keys[0]].wait()
         raise ConnectionError(keys[0])
 
     async def fail_too(keys: Sequence[str]) -> Mapping[str, str]:
@@ -442,7 +443,9 @@ async def test_failure_of_the_second_flight_is_quiet_when_the_first_has_failed(f
     both = asyncio.create_task(flights.load(["a", "b"], fail))
     await _settle()
 
-    release.set()
+    for key in order:
+        releases[key].set()
+        await _settle()
     ended = [str(error) for error in await asyncio.gather(both, *alone, return_exceptions=True)]
     del both, alone
     await _settle()

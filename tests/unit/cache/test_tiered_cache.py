@@ -165,6 +165,17 @@ async def test_corrupt_entry_is_counted_once_when_the_fill_comes_before_its_remo
     assert bench.outcomes() == [LookupOutcome.CORRUPT]
 
 
+async def test_entry_is_counted_as_corrupt_again_when_it_is_so_again(bench: Bench) -> None:
+    """That it was counted once, and replaced, says nothing of the next time."""
+    bench.memory.place(A.text, b"x" * 200)
+    await bench.read(A)
+
+    bench.memory.place(A.text, None)  # Of a wrong type: the look-up sees nothing, the fill what it replaces.
+    await bench.read(A)
+
+    assert bench.outcomes() == [LookupOutcome.CORRUPT, LookupOutcome.MISS, LookupOutcome.CORRUPT]
+
+
 async def test_published_value_is_read_from_the_tier_when_it_arrived(bench: Bench) -> None:
     """A write puts its value where readers look first."""
     await bench.cache.publish({A: Loaded(value="new", version=5)}, bench.cache.begin_load())

@@ -40,7 +40,7 @@ class Truth(InMemorySessionRepository):
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.error: Exception | None = None
-        self.unreadable: UUID | None = None
+        self.unreadable: set[UUID] = set()
 
     async def make(self, count: int) -> list[UUID]:
         """Make sessions."""
@@ -66,8 +66,8 @@ class Truth(InMemorySessionRepository):
         await self.may_answer.wait()
         if self.error is not None:
             raise self.error
-        if not isinstance(asked, str) and self.unreadable in asked:
-            raise KeyError(self.unreadable)
+        if not isinstance(asked, str) and asked & self.unreadable:
+            raise KeyError(*asked)
 
 
 class Clock:
@@ -143,7 +143,7 @@ async def test_unavailable_truth_fails_the_load(truth: Truth, loads: EntryLoads)
 async def test_session_that_cannot_be_read_is_its_own_readers_trouble(truth: Truth, loads: EntryLoads) -> None:
     """When a query for several fails by something else than an unavailable database, halves are asked for."""
     ids = await truth.make(100)
-    truth.unreadable = ids[30]
+    truth.unreadable = {ids[30]}
 
     with pytest.raises(KeyError):
         await loads(keys_of(ids[30]))
@@ -160,7 +160,7 @@ async def test_others_are_answered_when_the_truth_goes_away_while_one_that_canno
 ) -> None:
     """Those that were read by then, that is."""
     ids = await truth.make(4)
-    truth.unreadable = ids[3]
+    truth.unreadable = {ids[3]}
     find_many = truth.find_many
 
     async def find_many_and_go_away(session_ids: Collection[UUID], entities: frozenset[Entity]) -> dict[UUID, Snapshot]:
@@ -174,6 +174,19 @@ async def test_others_are_answered_when_the_truth_goes_away_while_one_that_canno
     assert [isinstance(one, LoadFailure) for one in together.values()] == [False, False, True, True]
     errors = [type(one.error()) for one in together.values() if isinstance(one, LoadFailure)]
     assert errors == [DatabaseUnavailable] * 2
+    assert len(truth.queries) == 3
+
+
+async def test_all_others_are_read_when_several_cannot_be(truth: Truth, loads: EntryLoads) -> None:
+    """However many, once one was read."""
+    ids = await truth.make(40)
+    truth.unreadable = set(ids[::5])
+
+    together = await loads(keys_of(*ids, entities=[Entity.STATUS]))
+
+    failed = {key for key, one in together.items() if isinstance(one, LoadFailure)}
+    assert failed == set(keys_of(*truth.unreadable, entities=[Entity.STATUS]))
+    assert len(together) == 40
 
 
 async def test_statement_that_fails_for_all_is_not_sent_for_each(truth: Truth, loads: EntryLoads) -> None:
@@ -218,12 +231,12 @@ async def test_readers_of_one_turn_share_a_query_and_one_unreadable_session_is_o
     """Through an empty cache: each has its own answer, or its own error, or learns that there is none."""
     ids = await truth.make(3)
     cached = make_cached_sessions(truth=truth, tier=MemoryTier(), clock=CLOCK, monotonic=CLOCK.monotonic)
-    truth.unreadable = ids[1]
+    truth.unreadable = {ids[1]}
 
     found = await asyncio.gather(
         *(cached.repository.find(ById(one), STATUS) for one in (*ids, uuid4(), ids[1])), return_exceptions=True
     )
-    truth.unreadable = None
+    truth.unreadable = set()
     again = await cached.repository.find(ById(ids[1]), STATUS)
     await cached.close()
 
