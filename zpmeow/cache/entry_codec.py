@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from zpmeow.cache.envelope import Corruption, Envelope, decode
+from zpmeow.cache.envelope import HEADER_BYTES, Corruption, Envelope, decode
 from zpmeow.cache.policy import FENCE_SECONDS, EntryKey, EntryPolicy, Loaded
 from zpmeow.cache.tier import Entry
 
@@ -105,11 +105,12 @@ class EntryCodec:
     def read(self, key: EntryKey, data: bytes, *, epoch: bytes, now_ms: int) -> Reading | Corruption | None:
         """Judge the bytes that stood under the key at `now_ms`; None: sound, but nothing to serve.
 
-        That is so for a fence, for an entry of another epoch, and for one past all use. The same bytes are opened once:
-        whoever reads them gets the same value.
+        That is so for a fence, for an entry of another epoch, and for one past all use. The same bytes of a value are
+        opened once: whoever reads them gets the same.
         """
         policy = key.policy
-        opened = (self._open_again if len(data) <= _REMEMBERED_BYTES else _open)(key, policy, data)
+        is_worth_it = HEADER_BYTES < len(data) <= _REMEMBERED_BYTES  # A fence is no more than a header.
+        opened = (self._open_again if is_worth_it else _open)(key, policy, data)
         if isinstance(opened, Corruption):
             return opened
         envelope, reading = opened

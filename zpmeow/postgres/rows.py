@@ -98,13 +98,16 @@ def snapshot(row: Row, *entities: Entity) -> Snapshot:
 
 
 class SnapshotReader:
-    """Reads rows of one statement; a small one that says what that session's last row said is the same snapshot."""
+    """Reads rows of one statement; a small one that says what that session's last row said is the same snapshot.
+
+    A row is remembered when its session is read for the second time: with a cache before it, most are read once.
+    """
 
     def __init__(self, entities: Collection[Entity], *, most: int = MOST_REMEMBERED) -> None:
         """Read the session's own record and those of the entities; remember so many sessions' last rows."""
         self._entities = tuple(entities)
         self._most = most
-        self._last: OrderedDict[UUID, tuple[Row, Snapshot]] = OrderedDict()
+        self._last: OrderedDict[UUID, tuple[Row, Snapshot] | None] = OrderedDict()
 
     def read(self, row: Row) -> Snapshot:
         """Return what the row says."""
@@ -113,7 +116,8 @@ class SnapshotReader:
             return last[1]
         found = snapshot(row, *self._entities)
         if _text_bytes(row) <= _REMEMBERED_BYTES:
-            self._last[found.session.id] = row, found
+            session_id = found.session.id
+            self._last[session_id] = (row, found) if session_id in self._last else None
             if len(self._last) > self._most:
                 self._last.popitem(last=False)
         return found

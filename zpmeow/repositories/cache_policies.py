@@ -42,13 +42,13 @@ class CacheLifetimes:
 class SessionKeys:
     """Where records of one session are cached. Shared by all who ask for them: never changed."""
 
-    __slots__ = ("besides_session", "entities", "keys")
+    __slots__ = ("all", "besides_session", "by_entity")
 
-    def __init__(self, keys: Mapping[Entity, EntryKey]) -> None:
+    def __init__(self, by_entity: Mapping[Entity, EntryKey]) -> None:
         """Take the key of each entity."""
-        self.keys = keys
-        self.entities: Mapping[EntryKey, Entity] = {key: entity for entity, key in keys.items()}
-        self.besides_session = frozenset(key for entity, key in keys.items() if entity is not Entity.SESSION)
+        self.by_entity = by_entity
+        self.all = tuple(by_entity.values())
+        self.besides_session = tuple(key for entity, key in by_entity.items() if entity is not Entity.SESSION)
 
 
 class CachePolicies:

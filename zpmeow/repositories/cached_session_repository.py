@@ -12,7 +12,7 @@ becomes of a write in which the truth broke off, and of all other changes, the c
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from uuid import UUID
 
 from typing_extensions import override
@@ -85,7 +85,7 @@ class CachedSessionRepository(SessionRepository):
     async def find(
         self, reference: SessionReference, entities: frozenset[Entity], *, with_secrets: bool = False
     ) -> Snapshot | None:
-        wanted = entities | {Entity.SESSION}
+        wanted = _with_session(entities)
         if with_secrets:
             found = await self._truth.find(reference, wanted, with_secrets=True)
             return None if found is None else replace(found, source=ReadSource.BYPASS)
@@ -111,9 +111,7 @@ class CachedSessionRepository(SessionRepository):
     async def delete(self, reference: SessionReference) -> Removal:
         async def write() -> Removal:
             removal = await self._truth.delete(reference)
-            await self._cache.remove(
-                list(self._policies.session_keys(removal.session.id, ALL_ENTITIES).entities), removal.version
-            )
+            await self._cache.remove(self._policies.session_keys(removal.session.id, ALL_ENTITIES).all, removal.version)
             return removal
 
         return await self._writes.run(write)
@@ -184,7 +182,7 @@ class CachedSessionRepository(SessionRepository):
         """
         found = await self._truth.find(reference, ALL_ENTITIES)
         if found is not None:
-            keys = self._policies.session_keys(found.session.id, ALL_ENTITIES).keys
+            keys = self._policies.session_keys(found.session.id, ALL_ENTITIES).by_entity
             await self._cache.retire({keys[entity]: record.version for entity, record in found.records.items()})
             return found
         session_id = await self._guess_id(reference)
@@ -211,19 +209,17 @@ class CachedSessionRepository(SessionRepository):
         await self._loads.close(grace_seconds=grace_seconds)
 
     async def _find_by_id(self, session_id: UUID, wanted: frozenset[Entity], *, may_be_stale: bool) -> Snapshot | None:
-        both_ways = self._policies.session_keys(session_id, wanted)
-        keys, entities = both_ways.keys, both_ways.entities
-
-        stale_allowed = entities.keys() if may_be_stale else both_ways.besides_session
-        answers = await self._cache.get_or_load(list(entities), self._loader_of(wanted), may_be_stale=stale_allowed)
-        if len(answers) < len(keys):
+        keys = self._policies.session_keys(session_id, wanted)
+        stale_allowed = keys.all if may_be_stale else keys.besides_session
+        answers = await self._cache.get_or_load(keys.all, self._loader_of(wanted), may_be_stale=stale_allowed)
+        if len(answers) < len(keys.all):
             return None
         origins = {answer.origin for answer in answers.values()}
         if Origin.LOCAL in origins or Origin.TIER in origins:
-            hits = ((entities[key], one.version) for key, one in answers.items() if one.origin in _HITS)
+            hits = ((key.of[1], one.version) for key, one in answers.items() if one.origin in _HITS)
             self._inspector.consider(session_id, hits)
         return Snapshot(
-            records={entity: answers[key].value for entity, key in keys.items()},
+            records={entity: answers[key].value for entity, key in keys.by_entity.items()},
             source=_worst(origins),
             make_recall=partial(self._make_recall, session_id, wanted, answers, may_be_stale=may_be_stale),
         )
@@ -249,12 +245,11 @@ class CachedSessionRepository(SessionRepository):
         *,
         may_be_stale: bool,
     ) -> CachedSnapshotRecall:
-        both_ways = self._policies.session_keys(session_id, wanted)
-        session = answers[both_ways.keys[Entity.SESSION]].value
+        session = answers[self._policies.entry_key(session_id, Entity.SESSION)].value
         hints = [self._policies.hint_key(one) for one in (ByName(session.name), ByKeyHash(session.key_hash))]
         return CachedSnapshotRecall(
             session_id=session_id,
-            entities=tuple(both_ways.entities[key] for key in answers),
+            entities=tuple(key.of[1] for key in answers),
             led_by=self._cache.followed(dict.fromkeys(hints, session.version)),
             local=self._cache.recall(answers),
             read_by_id=partial(self._read_by_id, session_id, wanted, may_be_stale=may_be_stale),
@@ -310,7 +305,7 @@ class CachedSessionRepository(SessionRepository):
             self._leave_hint(reference, session)
 
     async def _removed(self, session_id: UUID) -> None:
-        await self._cache.remove(list(self._policies.session_keys(session_id, ALL_ENTITIES).entities), _NEVER_AGAIN)
+        await self._cache.remove(self._policies.session_keys(session_id, ALL_ENTITIES).all, _NEVER_AGAIN)
 
     async def _guess_id(self, reference: SessionReference) -> UUID | None:
         """Return the id, or the one that a hint says, or None."""
@@ -321,6 +316,11 @@ class CachedSessionRepository(SessionRepository):
 
     def _leave_hint(self, reference: Hinted, session: SessionRecord) -> None:
         self._cache.hints.put(self._policies.hint_key(reference), str(session.id).encode())
+
+
+@cache  # Of a few: kept answers hold it.
+def _with_session(entities: frozenset[Entity]) -> frozenset[Entity]:
+    return entities | {Entity.SESSION}
 
 
 def _worst(origins: Collection[Origin]) -> ReadSource:

@@ -41,4 +41,4 @@ class SessionEntries:
         return any(knows_newer(keys[entity], record.version) for entity, record in snapshot.records.items())
 
     def _keys(self, snapshot: Snapshot) -> Mapping[Entity, EntryKey]:
-        return self._policies.session_keys(snapshot.session.id, frozenset(snapshot.records)).keys
+        return self._policies.session_keys(snapshot.session.id, frozenset(snapshot.records)).by_entity

@@ -220,6 +220,22 @@ def test_same_bytes_are_decoded_once_and_judged_each_time(codec: EntryCodec, clo
     assert decoded == [b'"v"']
 
 
+def test_fences_crowd_out_no_value(codec: EntryCodec, clock: FakeClock) -> None:
+    """After an import there are as many as sessions, and nothing is saved by remembering one."""
+    decoded: list[bytes] = []
+    key = counting_key(decoded)
+    data = value_of(codec, key=key).envelope
+    codec.read(key, data, epoch=EPOCH, now_ms=clock.now_ms)
+
+    for number in range(5_000):
+        other = EntryKey(f"zpmeow:{{{number}}}:thing", POLICY)
+        fence = codec.fence(other, 7, epoch=EPOCH, retire=False).envelope
+        assert codec.read(other, fence, epoch=EPOCH, now_ms=clock.now_ms) is None
+
+    assert codec.read(key, data, epoch=EPOCH, now_ms=clock.now_ms) == READING
+    assert len(decoded) == 1
+
+
 def test_large_entries_are_decoded_each_time(codec: EntryCodec) -> None:
     """What is remembered is bounded in bytes, too."""
     decoded: list[bytes] = []
