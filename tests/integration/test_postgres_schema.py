@@ -1,14 +1,11 @@
 """The schema keeps its promises for every writer, psql included: four rows, versions in order, no deadlock."""
 
 import asyncio
-import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from operator import itemgetter
-from typing import cast
 from uuid import RFC_4122, UUID
 
 import asyncpg
@@ -19,7 +16,6 @@ from zpmeow.domain.errors import DomainError, SessionNotFound, Unavailable
 from zpmeow.domain.ports import NewSession, SessionChanges
 from zpmeow.domain.records import Entity, SessionStatus
 from zpmeow.domain.references import ById, ByName
-from zpmeow.postgres import statements
 from zpmeow.postgres.control_store import PostgresControlStore
 from zpmeow.postgres.database import Database
 from zpmeow.postgres.promises import PostgresOverduePromises
@@ -463,68 +459,3 @@ async def test_a_promise_ends_when_somebody_changes_the_status_without_a_word_of
 
     assert kept is not None
     assert ended is None
-
-
-@pytest.mark.parametrize("filters", [(), ("cursor",)])
-async def test_a_page_is_not_planned_anew_each_time_when_there_are_many_sessions(
-    psql: "asyncpg.Connection[asyncpg.Record]", filters: tuple[str, ...]
-) -> None:
-    """Planning takes as long as the page."""
-    made = await psql.fetch(
-        "INSERT INTO sessions (name, key_hash) SELECT 's-' || n, sha256(n::text::bytea)"
-        " FROM generate_series(1, 5000) AS n RETURNING id, created_at"
-    )
-    await psql.execute("ANALYZE")
-    statement = await psql.prepare(statements.LIST[filters, True], name="page")
-
-    for row in made[:20]:
-        await statement.fetch(101, *(row["id"] for _ in filters))
-
-    plans = await psql.fetchrow("SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'page'")
-    assert plans is not None
-    assert plans["generic_plans"] > plans["custom_plans"]
-
-
-@pytest.mark.parametrize("count", [2, 5, 10, 30])
-async def test_several_sessions_are_not_planned_anew_each_time_when_there_are_many(
-    psql: "asyncpg.Connection[asyncpg.Record]", count: int
-) -> None:
-    """Nor are fewer than usual."""
-    made = await psql.fetch(
-        "INSERT INTO sessions (name, key_hash) SELECT 's-' || n, sha256(n::text::bytea)"
-        " FROM generate_series(1, 5000) AS n RETURNING id"
-    )
-    await psql.execute("ANALYZE")
-    statement = await psql.prepare(statements.FIND_MANY[frozenset({Entity.STATUS})], name="some")
-
-    class OneConnection:
-        async def fetch(self, _name: str, _sql: str, *arguments: object) -> "list[asyncpg.Record]":
-            return await statement.fetch(*arguments)
-
-    repository = PostgresSessionRepository(database=cast("Database", OneConnection()))
-    for start in range(20):
-        wanted = [UUID(int=row["id"].int) for row in made[start : start + count]]
-        found = await repository.find_many(wanted, frozenset({Entity.STATUS}))
-        assert found.keys() == set(wanted)
-
-    plans = await psql.fetchrow("SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'some'")
-    assert plans is not None
-    assert plans["generic_plans"] > plans["custom_plans"]
-
-
-@pytest.mark.parametrize("limit", [1, 99, 100, 101, 250])
-async def test_list_returns_every_session_once_whatever_the_size_of_a_page(
-    psql: "asyncpg.Connection[asyncpg.Record]", repository: PostgresSessionRepository, limit: int
-) -> None:
-    """In the order of making."""
-    made = await psql.fetch(
-        "INSERT INTO sessions (name, key_hash) SELECT 's-' || n, sha256(n::text::bytea)"
-        " FROM generate_series(1, 210) AS n RETURNING id, created_at"
-    )
-    pages = [await repository.list_sessions(limit=limit, cursor=None)]
-    while pages[-1].next_cursor is not None:
-        pages.append(await repository.list_sessions(limit=limit, cursor=pages[-1].next_cursor))
-
-    listed = [line.session.id for page in pages for line in page.sessions]
-    assert listed == [row["id"] for row in sorted(made, key=itemgetter("created_at", "id"))]
-    assert len(pages) == math.ceil(210 / limit)

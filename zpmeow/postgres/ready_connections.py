@@ -40,7 +40,7 @@ class ReadyConnections:
         children = [entities - {Entity.SESSION} for entities in read]
         self._statements = [
             *((statements.FIND[kind, ones, False], nobody) for ones in children for kind, nobody in _NOBODY.items()),
-            *((statements.FIND_MANY[ones], list[UUID]()) for ones in children),
+            *((statements.FIND_MANY[ones], statements.several([UUID(int=0)])) for ones in children),
         ]
         self._database = database
         self._many = min(MANY, pool_size)

@@ -104,7 +104,7 @@ class SnapshotReader:
     """
 
     def __init__(self, entities: Collection[Entity], *, most: int = MOST_REMEMBERED) -> None:
-        """Read the session's own record and those of the entities; remember so many sessions' last rows."""
+        """Read the session's own record and those of the entities; remember the `most` sessions that were seen last."""
         self._entities = tuple(entities)
         self._most = most
         self._last: OrderedDict[UUID, tuple[Row, Snapshot] | None] = OrderedDict()
@@ -113,6 +113,7 @@ class SnapshotReader:
         """Return what the row says."""
         last = self._last.get(row["id"])
         if last is not None and last[0] == row:
+            self._last.move_to_end(row["id"])
             return last[1]
         found = snapshot(row, *self._entities)
         if _text_bytes(row) <= _REMEMBERED_BYTES:

@@ -5,9 +5,10 @@ tables or parts s, t, q and c, and `{reference}` for the condition that finds th
 or its key's hash, always `$1`. So a reference is resolved by the database, within the statement that uses it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.resources import files
 from itertools import chain, combinations
+from uuid import UUID
 
 from zpmeow.domain.records import Entity
 from zpmeow.domain.references import ById, ByKeyHash, ByName, SessionReference
@@ -72,7 +73,16 @@ FIND = {
 }
 """By kind of reference, entities besides the session, and whether the proxy's password is wanted."""
 FIND_MANY = {children: _find("s.id = ANY ($1::uuid[])", children, with_secrets=False) for children in _COMBINATIONS}
-"""By entities besides the session."""
+"""By entities besides the session. Its argument is made by `several`."""
+
+_PLANNED_FOR = 10  # So many members has an array that the planner does not know: its estimate_array_length().
+
+
+def several(session_ids: Collection[UUID]) -> list[UUID]:
+    """Return the ids, one of them repeated if there are few, so that the statement is not planned anew (ADR 0028)."""
+    listed = list(session_ids)
+    return listed + listed[:1] * (_PLANNED_FOR - len(listed))
+
 
 CREATE = _load("create")
 UPDATE = _for_each_reference("update")
@@ -112,10 +122,10 @@ def _list(filters: Iterable[str], *, is_short: bool) -> str:
         conditions.append(_READS_AS.format(status=numbers["status"]))
     if "desired_status" in numbers:
         conditions.append(f"t.desired_status = {numbers['desired_status']}")
-    text = _load("list", condition=" AND ".join(conditions) or "true")
-    if not is_short or numbers.keys() > {"cursor"}:
-        return text
-    return _load("short_page", page=text.replace("LIMIT $1", f"LIMIT {SHORT_LIMIT}"))
+    condition = " AND ".join(conditions) or "true"
+    if is_short and numbers.keys() <= {"cursor"}:
+        return _load("short_page", page=_load("list", condition=condition, limit=str(SHORT_LIMIT)))
+    return _load("list", condition=condition, limit="$1")
 
 
 # A value to the planner, so that the index begins behind it. As a join, the list was read from its beginning: a page of
@@ -132,7 +142,7 @@ _READS_AS = (
 LIST_FILTERS = ("cursor", "status", "desired_status")
 _FILTERS = tuple(chain.from_iterable(combinations(LIST_FILTERS, count) for count in range(len(LIST_FILTERS) + 1)))
 SHORT_LIMIT = 101
-"""A page of the usual size, and one more that tells whether there is a next one."""
+"""A page of the API's usual size, and one more that tells whether there is a next one."""
 
 LIST = {(filters, is_short): _list(filters, is_short=is_short) for filters in _FILTERS for is_short in (True, False)}
 """By the filters that are given, each an argument after the limit, in the order of `LIST_FILTERS`; and by whether the

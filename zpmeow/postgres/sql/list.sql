@@ -5,4 +5,4 @@ JOIN session_status t ON t.session_id = s.id
 JOIN session_credential c ON c.session_id = s.id
 WHERE {condition}
 ORDER BY s.created_at, s.id
-LIMIT $1
+LIMIT {limit}
