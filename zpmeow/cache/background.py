@@ -3,33 +3,36 @@
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from zpmeow.events import BackgroundTaskCrashed, Observer
 
-MAX_TASKS = 1_000
-"""Arbitrary. Each holds a portion of a fill, some KiB; beyond that the tier cannot keep up and fills are dropped."""
+MAX_SIZE = 4_000
+"""Arbitrary. Entries, each of some KiB: beyond that the tier cannot keep up, and fills are dropped."""
 
 
 class BackgroundTasks:
     """A set of running tasks."""
 
-    def __init__(self, *, observer: Observer, expected: type[Exception], max_tasks: int = MAX_TASKS) -> None:
-        """Run at most `max_tasks` at a time; an `expected` error is no crash: nobody relies on the work."""
+    def __init__(self, *, observer: Observer, expected: type[Exception], max_size: int = MAX_SIZE) -> None:
+        """Run work of `max_size` together at most; an `expected` error is no crash: nobody relies on the work."""
         self._observer = observer
         self._expected = expected
-        self._max_tasks = max_tasks
+        self._max_size = max_size
+        self._size = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Callable[[], Awaitable[object]], *, name: str) -> bool:
+    def start(self, work: Callable[[], Awaitable[object]], *, name: str, size: int = 1) -> bool:
         """Start the work outside the caller's context; drop it and return False when too much is running.
 
         The empty context matters: a request's call budget must not be spent by what outlives it.
         """
-        if len(self._tasks) >= self._max_tasks:
+        if self._size + size > self._max_size:
             return False
+        self._size += size
         task = asyncio.get_running_loop().create_task(self._run(work), name=name, context=contextvars.Context())
         self._tasks.add(task)
-        task.add_done_callback(self._finish)
+        task.add_done_callback(partial(self._finish, size))
         return True
 
     async def close(self, *, grace_seconds: float) -> None:
@@ -48,7 +51,8 @@ class BackgroundTasks:
         except self._expected:
             return
 
-    def _finish(self, task: asyncio.Task[None]) -> None:
+    def _finish(self, size: int, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._size -= size
         if not task.cancelled() and (error := task.exception()) is not None:
             self._observer(BackgroundTaskCrashed(task.get_name(), error))

@@ -19,7 +19,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 MAX_LOADS = 3
-"""A load that is too old is repeated; the second begins after the change was committed. A value whose version stays
+"""A load that is too old is repeated; the last one begins after the change was committed. A value whose version stays
 below its floor is the truth's all the same: a backup was restored, and the floor is of what was lost."""
 
 
@@ -53,11 +53,11 @@ class _Brought(Generic[K, V]):
 
 
 Load: TypeAlias = Callable[[J, Sequence[K], LoadMark], Awaitable[Mapping[K, V | LoadFailure]]]
-"""Asks the truth for all of the keys; is given the job and the mark of its begin."""
+"""Asks the truth for the keys, and answers each; is given the job and the mark of its begin."""
 
 
 class Loads(Generic[J, K, V]):
-    """Loads by key, one flight a key, repeated while what they bring is outdated."""
+    """Loads by key, each by one flight at a time, repeated while what they bring is outdated."""
 
     def __init__(
         self,
@@ -133,4 +133,8 @@ class Loads(Generic[J, K, V]):
     async def _fly(self, flight: Flight[J, K, _Brought[K, V]]) -> _Brought[K, V]:
         mark = self._coherence.begin_load()
         with self._within(self._coherence.monotonic() - flight.opened_at):
-            return _Brought(await self._load(flight.job, flight.keys, mark), mark)
+            values = await self._load(flight.job, flight.keys, mark)
+        if not values.keys() >= set(flight.keys):
+            message = "a load has not answered all of its keys"
+            raise RuntimeError(message)
+        return _Brought(values, mark)

@@ -5,7 +5,7 @@ physical lifetime in the tier is longer: never shorter than a fence's, so that n
 behind a value that has just expired, and as long as stale answers may be wanted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Protocol, Self
@@ -137,14 +137,17 @@ class LoadFailure:
         return self._error.with_traceback(self._traceback)
 
 
-class Loader(Protocol):
+class Loader(Hashable, Protocol):
     """Asks the truth for some keys at once. What is missing in the answer does not exist.
 
     Callers whose loaders are equal (they can be hashed) may have their keys loaded together.
     """
 
     async def __call__(self, keys: Sequence[EntryKey], /) -> Mapping[EntryKey, Loaded | LoadFailure]:
-        """Load the values of the keys, or raise the error that means: the truth cannot answer now."""
+        """Load the values of the keys, or raise the error that means: the truth cannot answer now.
+
+        A `LoadFailure` stands for one that cannot be loaded where others can.
+        """
         ...
 
 

@@ -1,5 +1,6 @@
 """One load per key at a time: callers that come while it is under way wait for that one. Those of one turn of the event
-loop, or while all flights that may be under way are, share a flight.
+loop, or while all flights that may be under way are, share a flight. One that has waited in line for long is not joined
+any more: who comes then has his keys loaded once more, by the next.
 
     load(a) ─┐
     load(b) ─┼── one turn ── fly([a, b, c]) ──→ each caller's own answer
@@ -246,20 +247,23 @@ class SingleFlight(Generic[J, K, R]):
         self._under_way.discard(task)
         # Asking for the failure marks it as seen, for the case that every caller has gone away.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        lingers = False
         if error is None:
             flight.brought = task.result()
-            lingers = flight.lingers
-        for key in flight.keys:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
-                if lingers and self._may_linger(flight.brought, key):
-                    self._landed.pop(key, None)
-                    self._landed[key] = flight
+        own = [key for key in flight.keys if self._flights.get(key) is flight]
+        for key in own:
+            del self._flights[key]
         flight.land(self._monotonic(), error)
-        self._forget_later()
         if self._line:
             self._begin(self._line.popleft())
+        if flight.lingers and error is None:
+            self._linger(flight, own)
+
+    def _linger(self, flight: Flight[J, K, R], keys: Sequence[K]) -> None:
+        for key in keys:
+            if self._may_linger(flight.brought, key):
+                self._landed.pop(key, None)
+                self._landed[key] = flight
+        self._forget_later()
 
     def _forget_later(self) -> None:
         """One timer for all: a timer for each flight costs as much as the rest of it."""

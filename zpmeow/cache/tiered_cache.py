@@ -118,7 +118,8 @@ class TieredCache:
                 cannot answer.
 
         Raises:
-            Exception: what `load` raises. After a cancellation the load goes on and fills the cache.
+            Exception: what `load` raises, or has in the place of a value. After a cancellation the load goes on and
+                fills the cache.
         """
         answers, rest = self._look_locally(keys)
         if not rest:

@@ -1,7 +1,7 @@
 """Entries from the truth: loaded with those of other callers, counted, kept, and answered.
 
-unanswered ── loads (one flight a key) ── load ── count ── fill the tiers
-                     └──────────────────────────────────→ answers
+unanswered ── loads (each key by one flight) ── load ── count ── fill the tiers
+                        └────────────────────────────────────→ answers
 """
 
 from collections import Counter
@@ -57,11 +57,9 @@ class TruthLoads:
         if LookupOutcome.CORRUPT in outcomes:
             corrupt = {key for key, one in unanswered.items() if one.outcome is LookupOutcome.CORRUPT}
             self._known_corrupt |= corrupt
-        try:
-            job = _Job(load, outcomes == _ONLY_BYPASSED)
-            loaded = await self._loads.load(list(unanswered), job, asked=asked)
-        finally:
-            self._known_corrupt -= corrupt
+        job = _Job(load, outcomes == _ONLY_BYPASSED)
+        loaded = await self._loads.load(list(unanswered), job, asked=asked)
+        self._known_corrupt -= corrupt  # Those that were loaded before. Else who loads them does that, be it later.
         answers = {}
         for key, one in loaded.items():
             if one is None:
@@ -78,12 +76,16 @@ class TruthLoads:
         self, job: _Job, keys: Sequence[EntryKey], mark: LoadMark
     ) -> Mapping[EntryKey, Loaded | LoadFailure | None]:
         """Load what is wanted by several callers, or by one; what is not there is None."""
-        brought = await self._load_once(job.load, keys)
+        try:
+            brought = await self._load_once(job.load, keys)
+        finally:
+            known_corrupt = self._known_corrupt.intersection(keys)
+            self._known_corrupt -= known_corrupt
         loaded = {key: one for key, one in brought.items() if isinstance(one, Loaded)}
         if job.bypassed:
             self._fills.keep(loaded, mark)
         else:
-            self._fills.fill(loaded, mark, known_corrupt=self._known_corrupt.intersection(loaded))
+            self._fills.fill(loaded, mark, known_corrupt=known_corrupt)
         for key in keys:
             if key not in brought:
                 self._fills.keep_absent(key, mark)

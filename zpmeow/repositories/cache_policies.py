@@ -17,6 +17,7 @@ stand in one slot of a Redis Cluster.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from uuid import UUID
 
 from zpmeow.cache.policy import EntryKey, EntryPolicy, HintKey, HintPolicy
@@ -37,6 +38,13 @@ class CacheLifetimes:
     qr_seconds: float
     credential_seconds: float
     stale_if_error: bool
+
+
+class RecordOf(NamedTuple):
+    """What an entry is of: `EntryKey.of`."""
+
+    session_id: UUID
+    entity: Entity
 
 
 class SessionKeys:
@@ -134,4 +142,4 @@ class CachePolicies:
         return SessionKeys({entity: self._entry_key(session_id, entity) for entity in entities})
 
     def _make_entry_key(self, session_id: UUID, entity: Entity) -> EntryKey:
-        return EntryKey(f"zpmeow:{{{session_id}}}:{entity}", self._policies[entity], of=(session_id, entity))
+        return EntryKey(f"zpmeow:{{{session_id}}}:{entity}", self._policies[entity], of=RecordOf(session_id, entity))

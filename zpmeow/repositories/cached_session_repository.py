@@ -216,7 +216,7 @@ class CachedSessionRepository(SessionRepository):
             return None
         origins = {answer.origin for answer in answers.values()}
         if Origin.LOCAL in origins or Origin.TIER in origins:
-            hits = ((key.of[1], one.version) for key, one in answers.items() if one.origin in _HITS)
+            hits = ((key.of.entity, one.version) for key, one in answers.items() if one.origin in _HITS)
             self._inspector.consider(session_id, hits)
         return Snapshot(
             records={entity: answers[key].value for entity, key in keys.by_entity.items()},
@@ -249,7 +249,7 @@ class CachedSessionRepository(SessionRepository):
         hints = [self._policies.hint_key(one) for one in (ByName(session.name), ByKeyHash(session.key_hash))]
         return CachedSnapshotRecall(
             session_id=session_id,
-            entities=tuple(key.of[1] for key in answers),
+            entities=tuple(key.of.entity for key in answers),
             led_by=self._cache.followed(dict.fromkeys(hints, session.version)),
             local=self._cache.recall(answers),
             read_by_id=partial(self._read_by_id, session_id, wanted, may_be_stale=may_be_stale),

@@ -9,6 +9,7 @@ answer. A load has a time of its own, whatever its callers have left.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from uuid import UUID
 
 from zpmeow.cache.loads import LoadLimits
@@ -18,6 +19,7 @@ from zpmeow.domain.patience import patience_until, wait_patiently
 from zpmeow.domain.ports import SessionRepository
 from zpmeow.domain.records import Entity, Snapshot
 from zpmeow.domain.references import ById
+from zpmeow.repositories.cache_policies import RecordOf
 from zpmeow.repositories.session_entries import SessionEntries
 
 MOST_FAILURES = 3
@@ -77,16 +79,16 @@ class EntryLoads:
         by_session: dict[UUID, list[EntryKey]] = {}
         entities = set()
         for key in keys:
-            session_id, entity = key.of
-            entities.add(entity)
-            by_session.setdefault(session_id, []).append(key)
+            of: RecordOf = key.of
+            entities.add(of.entity)
+            by_session.setdefault(of.session_id, []).append(key)
         found = await self._find_all(list(by_session), frozenset(entities))
         loaded: dict[EntryKey, Loaded | LoadFailure] = {}
         for session_id, its_keys in by_session.items():
             one = found.get(session_id)
             if isinstance(one, Snapshot):
                 records = one.records
-                loaded.update((key, self._entries.loaded(records[key.of[1]])) for key in its_keys)
+                loaded.update((key, self._entries.loaded(records[key.of.entity])) for key in its_keys)
             elif one is not None:
                 loaded.update((key, one) for key in its_keys)
         return loaded
@@ -118,7 +120,8 @@ class EntryLoads:
             try:
                 found.update(await self._find(part, entities))
             except Unavailable as error:
-                found.update(dict.fromkeys(part, LoadFailure(error)))
+                left = chain(part, *parts)
+                return found | dict.fromkeys(left, LoadFailure(error))
             except Exception as error:
                 if len(part) > 1:
                     parts += _halves(part)

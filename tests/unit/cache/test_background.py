@@ -26,21 +26,27 @@ async def test_unexpected_failure_is_told_and_an_expected_one_is_not() -> None:
 
 
 async def test_work_is_dropped_when_too_much_is_running() -> None:
-    """Beyond the bound nothing is started, and nothing is left unawaited."""
+    """Beyond the bound nothing is started, and nothing is left unawaited; what has ended makes room."""
     release = asyncio.Event()
     done: list[int] = []
-    tasks = BackgroundTasks(observer=lambda _event: None, expected=TimeoutError, max_tasks=2)
+    tasks = BackgroundTasks(observer=lambda _event: None, expected=TimeoutError, max_size=5)
 
     async def work(number: int) -> None:
         await release.wait()
         done.append(number)
 
-    started = [tasks.start(lambda number=number: work(number), name="work") for number in range(3)]  # type: ignore[misc]
+    def start(number: int, size: int) -> bool:
+        return tasks.start(lambda: work(number), name="work", size=size)
+
+    started = [start(0, 2), start(1, 3), start(2, 1)]
     release.set()
     await tasks.close(grace_seconds=1)
+    await asyncio.sleep(0)
+    again = start(3, 5)
+    await tasks.close(grace_seconds=1)
 
-    assert started == [True, True, False]
-    assert done == [0, 1]
+    assert (started, again) == ([True, True, False], True)
+    assert done == [0, 1, 3]
 
 
 async def test_work_does_not_inherit_the_context_of_its_starter() -> None:

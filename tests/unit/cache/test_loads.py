@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import pytest
 
 from tests.unit.cache.cache_bench import LOCAL_BYTES, A, B, Bench, TruthAwayError, settle
+from zpmeow.cache.background import MAX_SIZE
 from zpmeow.cache.errors import CacheUnavailable
-from zpmeow.cache.loads import MAX_LOADS
+from zpmeow.cache.loads import MAX_LOADS, LoadLimits, Loads
 from zpmeow.cache.lookups import Unanswered
-from zpmeow.cache.policy import EntryKey, Loaded, Origin
+from zpmeow.cache.policy import EntryKey, Loaded, LoadMark, Origin
 from zpmeow.cache.tier import PutOutcome, Write
 from zpmeow.events import CorruptEntryFound, LoadCoalesced, LoadFinished, LoadOutcome, LookupOutcome, Tier
 
@@ -260,31 +261,125 @@ async def test_old_load_is_joined_when_every_change_since_it_began_is_known(
     assert bench.truth.asked == [[A]] * load_count
 
 
-async def test_what_many_readers_wanted_is_sent_in_portions(bench: Bench) -> None:
-    """One load for all; what it brings is not one large conversation with the tier."""
+def many_things(bench: Bench) -> list[EntryKey]:
+    """Let the truth have seventy."""
     keys = [EntryKey(f"zpmeow:{{{number}}}:a", A.policy) for number in range(70)]
     bench.truth.rows = {key: Loaded(value=key.text, version=1) for key in keys}
+    return keys
+
+
+async def test_what_many_readers_wanted_is_sent_in_portions_one_after_the_other(bench: Bench) -> None:
+    """One load for all; what it brings is not one large conversation with the tier, nor several at once."""
+    keys = many_things(bench)
     sizes: list[int] = []
+    under_way: list[int] = []
     put_many = bench.memory.put_many
 
     async def watched(writes: Sequence[Write]) -> list[PutOutcome]:
         sizes.append(len(writes))
+        under_way.append(1)
+        await asyncio.sleep(0)
+        most_under_way.append(len(under_way))
+        under_way.pop()
         return await put_many(writes)
 
+    most_under_way: list[int] = []
     bench.memory.put_many = watched  # type: ignore[method-assign]
-    readers = [bench.begin_read(key) for key in keys]
-    found = await asyncio.gather(*readers)
+    found = await asyncio.gather(*(bench.begin_read(key) for key in keys))
     await settle()
 
     assert [one[key].value for one, key in zip(found, keys, strict=True)] == [key.text for key in keys]
     assert bench.truth.asked == [keys]
-    assert sizes == [30, 30, 10]
+    assert (sizes, most_under_way) == ([30, 30, 10], [1, 1, 1])
     assert bench.stored_entries().keys() == set(keys)
     assert bench.load_count() == 70
 
 
+async def test_nothing_more_is_sent_when_a_portion_has_failed(bench: Bench) -> None:
+    """One load is one failure."""
+    keys = many_things(bench)
+    sizes: list[int] = []
+
+    async def fail(writes: Sequence[Write]) -> list[PutOutcome]:
+        sizes.append(len(writes))
+        message = "away"
+        raise CacheUnavailable(message)
+
+    bench.memory.put_many = fail  # type: ignore[method-assign]
+    await asyncio.gather(*(bench.begin_read(key) for key in keys))
+    await settle()
+
+    assert sizes == [30]
+
+
+async def test_fills_are_dropped_when_too_much_waits_for_the_tier(bench: Bench) -> None:
+    """By what they hold, not by how many there are."""
+    keys = [EntryKey(f"zpmeow:{{{number}}}:a", A.policy) for number in range(MAX_SIZE + 300)]
+    bench.truth.rows = {key: Loaded(value=key.text, version=1) for key in keys}
+    release = asyncio.Event()
+    put_many = bench.memory.put_many
+
+    async def slow(writes: Sequence[Write]) -> list[PutOutcome]:
+        await release.wait()
+        return await put_many(writes)
+
+    bench.memory.put_many = slow  # type: ignore[method-assign]
+    for start in range(0, len(keys), 300):
+        assert len(await bench.begin_read(*keys[start : start + 300])) > 0
+    release.set()
+    await bench.cache.close(grace_seconds=10)
+
+    assert MAX_SIZE - 300 < len(bench.stored_entries()) <= MAX_SIZE
+
+
+async def test_load_that_leaves_out_a_key_fails_and_nobody_waits_for_ever(bench: Bench) -> None:
+    """A mistake of ours is told to all who wanted something of it, and the next load is another one."""
+    answers: list[dict[str, int]] = [{"a": 1}, {"a": 1, "b": 2}]
+
+    async def load(_job: str, _keys: Sequence[str], _mark: LoadMark) -> dict[str, int]:
+        return answers.pop(0)
+
+    loads: Loads[str, str, int] = bench.cache.make_loads(
+        load=load, is_outdated=lambda *_: False, on_coalesced=lambda _: None, limits=LoadLimits()
+    )
+
+    failed = await asyncio.gather(
+        *(loads.load([key], "job", asked=bench.cache.begin_load()) for key in "ab"), return_exceptions=True
+    )
+
+    assert [type(one) for one in failed] == [RuntimeError] * 2
+    assert await loads.load(["a", "b"], "job", asked=None) == {"a": 1, "b": 2}
+
+
+async def test_corrupt_entry_is_counted_once_when_its_reader_goes_away(bench: Bench) -> None:
+    """The load goes on, and its fill replaces what was counted already; what is corrupt later is another one."""
+
+    async def slow_discard(_key: str, _expected: bytes) -> bool:
+        await asyncio.Event().wait()
+        return False
+
+    bench.tier.discard = slow_discard  # type: ignore[method-assign,assignment]
+    bench.memory.place(A, b"x" * 200)
+    release = bench.truth.hold()
+    reader = bench.begin_read(A)
+    await settle()
+    reader.cancel()
+    await settle()
+    release.set()
+    await settle()
+
+    assert reader.cancelled()
+    assert bench.stored_entries()[A] != b"x" * 200
+    assert bench.outcomes() == [LookupOutcome.CORRUPT]
+    bench.memory.place(A, None)  # Of a wrong type: the look-up sees nothing, the fill what it replaces.
+    bench.local.clear()
+    await bench.read(A)
+    assert bench.outcomes()[1:] == [LookupOutcome.MISS, LookupOutcome.CORRUPT]
+    await bench.cache.close(grace_seconds=0)
+
+
 async def test_value_that_cannot_be_loaded_is_the_trouble_of_those_who_want_it(bench: Bench) -> None:
-    """Of one turn, one load; each who wants it is told, with a traceback of his own, and the others have theirs."""
+    """Of one turn, one load; each who wants it is told, and the others have theirs. The traceback does not grow."""
     bench.truth.unreadable = {A}
     readers = [bench.begin_read(A) for _ in range(50)]
     other = bench.begin_read(B)

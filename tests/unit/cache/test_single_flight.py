@@ -553,3 +553,20 @@ async def test_landed_load_is_taken_only_for_keys_for_which_it_may() -> None:
 
     assert found == {"a": "A", "b": "B"}
     assert truth.asked == [["a", "b"], ["b"]]
+
+
+async def test_nobody_waits_for_ever_when_it_cannot_be_told_what_may_linger() -> None:
+    """A mistake of ours is reported, and costs nobody his answer."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context["exception"]))
+
+    def fail(_brought: object, _key: str) -> bool:
+        raise KeyError
+
+    flights, truth = Flights(may_linger=fail, most_under_way=1), Truth()
+    truth.release.set()
+    found = [await flights.load([key], truth.load) for key in "ab"]
+
+    assert found == [{"a": "A"}, {"b": "B"}]
+    assert [type(one) for one in complaints] == [KeyError] * 2
+    assert flights.inner.in_flight == 0

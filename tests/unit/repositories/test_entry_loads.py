@@ -158,8 +158,8 @@ async def test_session_that_cannot_be_read_is_its_own_readers_trouble(truth: Tru
 async def test_others_are_answered_when_the_truth_goes_away_while_one_that_cannot_be_read_is_looked_for(
     truth: Truth, loads: EntryLoads
 ) -> None:
-    """Those that were read by then, that is."""
-    ids = await truth.make(4)
+    """Those that were read by then, that is; no other is asked for any more."""
+    ids = await truth.make(8)
     truth.unreadable = {ids[3]}
     find_many = truth.find_many
 
@@ -171,10 +171,10 @@ async def test_others_are_answered_when_the_truth_goes_away_while_one_that_canno
     truth.find_many = find_many_and_go_away  # type: ignore[method-assign]
     together = await loads(keys_of(*ids, entities=[Entity.STATUS]))
 
-    assert [isinstance(one, LoadFailure) for one in together.values()] == [False, False, True, True]
+    assert [isinstance(one, LoadFailure) for one in together.values()] == [False] * 2 + [True] * 6
     errors = [type(one.error()) for one in together.values() if isinstance(one, LoadFailure)]
-    assert errors == [DatabaseUnavailable] * 2
-    assert len(truth.queries) == 3
+    assert errors == [DatabaseUnavailable] * 6
+    assert truth.queries == [set(ids), set(ids[:4]), set(ids[:2]), set(ids[2:4])]
 
 
 async def test_all_others_are_read_when_several_cannot_be(truth: Truth, loads: EntryLoads) -> None:
@@ -300,8 +300,11 @@ async def test_queries_are_of_so_many_sessions_at_most(truth: Truth) -> None:
 
 
 @pytest.mark.parametrize("reference", [ById(UUID(int=1)), ByName("s-0")])
-async def test_caller_waits_for_a_load_as_long_as_he_has_time(truth: Truth, reference: SessionReference) -> None:
+async def test_caller_waits_for_a_load_as_long_as_he_has_time(
+    truth: Truth, reference: SessionReference, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The load goes on without him."""
+    monkeypatch.setattr("zpmeow.domain.patience._GRACE_SECONDS", 0.0)
     cached = make_cached_sessions(truth=truth, tier=MemoryTier(), clock=CLOCK, monotonic=CLOCK.monotonic)
     truth.may_answer.clear()
 
