@@ -39,7 +39,7 @@ _LAYERS = {
     "authentication": ("zpmeow/services/access", "zpmeow/domain/api_key", "zpmeow/api/caller"),
     "encoding": (
         *("zpmeow/api/presenting", "zpmeow/api/answers", "zpmeow/api/completion", "zpmeow/api/written_response"),
-        *("zpmeow/api/revalidation", "zpmeow/api/session_routes"),
+        *("zpmeow/api/negotiation", "zpmeow/api/session_routes"),
     ),
     "metrics and log": ("zpmeow/telemetry/", "zpmeow/events", "prometheus_client/", "structlog/", "logging/"),
     "Redis": ("redis/", "zpmeow/cache/redis_", "zpmeow/cache/batching_tier", "zpmeow/cache/resilient_tier"),
