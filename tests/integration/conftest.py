@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from zpmeow.postgres.database import Database
@@ -17,3 +18,14 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+@pytest.fixture
+async def psql(database: Database, database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """Another client of the same database, who knows nothing of our rules."""
+    del database  # Its schema is the newest by then.
+    connection = await asyncpg.connect(database_url)
+    try:
+        yield connection
+    finally:
+        await connection.close()

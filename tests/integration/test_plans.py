@@ -11,7 +11,6 @@ import pytest
 from zpmeow.domain.records import Entity
 from zpmeow.postgres import statements
 from zpmeow.postgres.database import Database
-from zpmeow.postgres.migrations import migrate
 from zpmeow.postgres.ready_connections import ReadyConnections
 from zpmeow.postgres.session_repository import PostgresSessionRepository
 
@@ -25,18 +24,7 @@ PLANS = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE st
 
 
 @pytest.fixture
-async def psql(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """A connection to a database with the newest schema."""
-    await migrate(url=database_url)
-    connection = await asyncpg.connect(database_url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-@pytest.fixture
-async def database(psql: object, database_url: str) -> AsyncIterator[Database]:
+async def single(psql: object, database_url: str) -> AsyncIterator[Database]:
     """The same database, behind a single connection."""
     del psql
     database = await Database.open(url=database_url, pool_size=1, timeout_seconds=10.0)
@@ -55,27 +43,27 @@ async def make(psql: "asyncpg.Connection[asyncpg.Record]", count: int) -> "list[
 
 @pytest.mark.parametrize("filters", [(), ("cursor",)])
 async def test_page_is_not_planned_anew_each_time_when_there_are_many_sessions(
-    psql: "asyncpg.Connection[asyncpg.Record]", database: Database, filters: tuple[str, ...]
+    psql: "asyncpg.Connection[asyncpg.Record]", single: Database, filters: tuple[str, ...]
 ) -> None:
     """Of the usual size, that is."""
     made = await make(psql, 5000)
-    repository = PostgresSessionRepository(database=database)
+    repository = PostgresSessionRepository(database=single)
 
     for row in made[:20]:
         await repository.list_sessions(limit=100, cursor=row["id"] if filters else None)
 
-    plans = await database.fetch_row("plans", PLANS, statements.LIST[filters, True])
+    plans = await single.fetch_row("plans", PLANS, statements.LIST[filters, True])
     assert plans is not None
     assert plans["generic_plans"] > plans["custom_plans"]
 
 
 @pytest.mark.parametrize("limit", [1, 99, 100, 101, 250])
 async def test_list_returns_every_session_once_whatever_the_size_of_a_page(
-    psql: "asyncpg.Connection[asyncpg.Record]", database: Database, limit: int
+    psql: "asyncpg.Connection[asyncpg.Record]", single: Database, limit: int
 ) -> None:
     """In the order of making."""
     made = await make(psql, 210)
-    repository = PostgresSessionRepository(database=database)
+    repository = PostgresSessionRepository(database=single)
 
     pages = [await repository.list_sessions(limit=limit, cursor=None)]
     while pages[-1].next_cursor is not None:
@@ -87,20 +75,20 @@ async def test_list_returns_every_session_once_whatever_the_size_of_a_page(
 
 @pytest.mark.parametrize("count", [2, 5, 10, 30])
 async def test_several_sessions_are_not_planned_anew_each_time_when_there_are_many(
-    psql: "asyncpg.Connection[asyncpg.Record]", database: Database, count: int
+    psql: "asyncpg.Connection[asyncpg.Record]", single: Database, count: int
 ) -> None:
     """Nor are few of them, on a connection that was kept ready for hours."""
     made = await make(psql, 5000)
-    ready = ReadyConnections(database=database, read=[STATUS], pool_size=1)
+    ready = ReadyConnections(database=single, read=[STATUS], pool_size=1)
     for _ in range(20):
         await ready.make_ready()
-    repository = PostgresSessionRepository(database=database)
+    repository = PostgresSessionRepository(database=single)
 
     for start in range(20):
         wanted = [UUID(int=row["id"].int) for row in made[start : start + count]]
         assert (await repository.find_many(wanted, STATUS)).keys() == set(wanted)
 
-    plans = await database.fetch_row("plans", PLANS, statements.FIND_MANY[STATUS - {Entity.SESSION}])
+    plans = await single.fetch_row("plans", PLANS, statements.FIND_MANY[STATUS - {Entity.SESSION}])
     assert plans is not None
     assert plans["custom_plans"] <= 5
     assert plans["generic_plans"] >= 35

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import RFC_4122, UUID
@@ -25,16 +25,6 @@ TABLES = ["sessions", "session_status", "session_qr", "session_credential"]
 CHILDREN = TABLES[1:]
 ALL = frozenset(Entity)
 INSERT = "INSERT INTO sessions (name, key_hash) VALUES ($1, sha256($1::text::bytea)) RETURNING id"
-
-
-@pytest.fixture
-async def psql(database: Database, database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """Another writer, who knows nothing of our rules."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 @pytest.fixture
