@@ -296,9 +296,9 @@ def test_absence_lasts_a_moment_when_it_has_ended(timeline: Timeline) -> None:
     assert timeline.may_refuse("A", 12.9, 13.0)
     assert not timeline.may_refuse("A", 13.1, 13.2)
     assert not timeline.is_absent(DATABASE, 11.1, 11.2)
-    assert timeline.returned_seconds("A", 9.0) == math.inf
-    assert timeline.returned_seconds("A", 10.5) == 0.0
-    assert timeline.returned_seconds("A", 13.0) == 2.0
+    assert timeline.returned_seconds("A", 9.0, 9.5) == math.inf
+    assert timeline.returned_seconds("A", 10.5, 17.0) == 0.0
+    assert timeline.returned_seconds("A", 13.0, 13.5) == 2.0
 
 
 def test_absence_of_a_process_is_no_excuse_for_another(timeline: Timeline) -> None:
@@ -307,7 +307,16 @@ def test_absence_of_a_process_is_no_excuse_for_another(timeline: Timeline) -> No
 
     assert timeline.may_refuse("A", 10.5, 10.6)
     assert not timeline.may_refuse("B", 10.5, 10.6)
-    assert timeline.returned_seconds("B", 10.5) == math.inf
+    assert timeline.returned_seconds("B", 10.5, 10.6) == math.inf
+
+
+def test_who_goes_away_under_a_request_was_not_back_any_more(timeline: Timeline) -> None:
+    """A request that a process dies under was sent to one that had been back for long, and still is no late refusal."""
+    timeline.begin_absence("A", at=10.0).end = 11.0
+    timeline.begin_absence("A", at=14.0).end = 15.0
+
+    assert timeline.returned_seconds("A", 13.7, 13.9) == pytest.approx(2.7)
+    assert timeline.returned_seconds("A", 13.9, 14.1) == 0.0
 
 
 def test_stale_value_is_a_violation_when_nobody_ever_wrote_it(timeline: Timeline, judge: Judge) -> None:

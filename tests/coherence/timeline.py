@@ -83,10 +83,13 @@ class Timeline:
         """
         return any(span.overlaps(begin, end, settling=RETURN_SECONDS) for span in self._absences_for(process))
 
-    def returned_seconds(self, process: str, at: float) -> float:
-        """Return how long the database and this process had been back then; 0: one is away, infinite: none ever was."""
+    def returned_seconds(self, process: str, begin: float, end: float) -> float:
+        """Return how long the database and this process had been back when something was asked that ended then.
+
+        0: one was away, or went away before it ended; infinite: none ever was.
+        """
         return min(
-            (max(0.0, at - span.end) for span in self._absences_for(process) if span.begin <= at), default=math.inf
+            (max(0.0, begin - span.end) for span in self._absences_for(process) if span.begin <= end), default=math.inf
         )
 
     def is_absent(self, who: str, begin: float, end: float) -> bool:

@@ -111,7 +111,7 @@ def count(samples: Sequence[Sample], timeline: Timeline) -> Requests:
     longest = max(sent, key=lambda sample: sample.seconds, default=None)
     failed = Counter((sample.is_read, _is_explained(sample, timeline)) for sample in sent if sample.has_failed)
     returned = (
-        timeline.returned_seconds(sample.process, sample.due_at)
+        timeline.returned_seconds(sample.process, sample.due_at, sample.ended_at)
         for sample in sent
         if (sample.has_failed or sample.is_stale) and _is_explained(sample, timeline)
     )
