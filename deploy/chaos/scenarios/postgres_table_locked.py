@@ -28,7 +28,7 @@ SCENARIO = Scenario(
     fault=f"LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE for {_SECONDS:g} s",
     aborts_when="the lock is not given",
     inject=_inject,
-    # 1 to 7 % of the reads ask for a session by its name that was removed just before: only the table can say so.
+    # 1 to 7 % were refused. That nobody has the name of a session that was removed just before, only the table can say.
     expects=(database_is_missed, reads_answered(0.9)),
     limits=Limits(p99_seconds=5.5, reads_p90_seconds=0.2),
 )
